@@ -1,0 +1,1 @@
+//! Multilane: executor.

@@ -1,0 +1,25 @@
+//! State for parallel EVM execution.
+//!
+//! This crate holds everything that a block executor needs to know *about* state, and nothing about
+//! how a block is scheduled:
+//!
+//! - [`BlockInput`] and [`BlockOutput`]: the two ends of the pipeline;
+//! - [`ChainSpec`]: which rules apply to which block;
+//! - [`StateLocation`]: the full key under which a transaction reads or writes;
+//! - [`Prestate`]: read-only parent state, from a dump, a prestate trace, or a [`Witness`] whose trie
+//!   nodes prove every value against the parent's state root;
+//! - [`WitnessTrie`]: the post-state root over the same witness.
+//!
+//! It starts no threads, and it does not know revm's handler, files or the command line.
+
+mod block;
+mod chain_spec;
+mod error;
+mod location;
+mod prestate;
+
+pub use block::{BlockInput, BlockOutput};
+pub use chain_spec::ChainSpec;
+pub use error::StateError;
+pub use location::StateLocation;
+pub use prestate::{Prestate, PrestateAccount};

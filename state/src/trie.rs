@@ -1,0 +1,1 @@
+//! The Merkle Patricia trie over a witness.

@@ -1,0 +1,1 @@
+//! Parent state proven by trie nodes.
