@@ -1,1 +1,14 @@
-//! Multilane: executor.
+//! Multilane: a parallel EVM block executor.
+mod config;
+mod error;
+mod parallel;
+pub mod sequential;
+mod source;
+mod stats;
+
+pub use config::ExecutorConfig;
+pub use error::{ExecutionError, SourceError};
+pub use multilane_state as state;
+pub use parallel::ParallelExecutor;
+pub use source::{Shared, StateSource};
+pub use stats::{ExecutionMode, ExecutionStats, SequentialReason};

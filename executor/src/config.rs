@@ -1,0 +1,47 @@
+//! What a user can set.
+
+use std::num::NonZeroUsize;
+
+/// Settings of a [`ParallelExecutor`](crate::ParallelExecutor).
+///
+/// A configuration is a plain value: it never reads the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExecutorConfig {
+    /// Number of worker threads, the calling thread included.
+    pub threads: NonZeroUsize,
+    /// Whether the executor may decide that a block is too small, or too much of a single chain, to
+    /// profit from more than one thread, and run it sequentially. On by default; tests of the
+    /// parallel pipeline turn it off.
+    pub allow_sequential: bool,
+}
+
+impl ExecutorConfig {
+    /// As many workers as the machine has cores.
+    pub fn new() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            allow_sequential: true,
+        }
+    }
+
+    /// Sets the number of workers. Zero means one.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+        self
+    }
+
+    /// Sets whether a block may run sequentially because that is judged faster.
+    #[must_use]
+    pub const fn with_allow_sequential(mut self, allow: bool) -> Self {
+        self.allow_sequential = allow;
+        self
+    }
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}

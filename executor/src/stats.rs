@@ -1,0 +1,54 @@
+//! What an execution tells about itself. Nothing here influences a result.
+
+use std::time::Duration;
+
+/// How one block was executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExecutionStats {
+    /// Workers that were available, the calling thread included.
+    pub threads: usize,
+    /// Whether the block ran in parallel, and why not.
+    pub mode: ExecutionMode,
+    /// Transactions in the block.
+    pub transactions: usize,
+    /// Incarnations executed: equal to `transactions` where nothing had to be repeated.
+    pub executions: usize,
+    /// Transactions whose first valid-looking result did not survive validation.
+    pub conflicts: usize,
+    /// Edges of the predicted conflict graph.
+    pub predicted_edges: usize,
+    /// Lanes of the execution plan.
+    pub lanes: usize,
+    /// Predicted gas on the heaviest chain of the conflict graph.
+    pub critical_path_gas: u64,
+    /// Predicted gas of all transactions.
+    pub predicted_gas: u64,
+    /// Time to predict, build the graph and partition it.
+    pub plan_time: Duration,
+    /// Time from the first transaction to the last commit.
+    pub execution_time: Duration,
+}
+
+/// Whether a block ran in parallel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExecutionMode {
+    /// On several workers, with validation and ordered commit.
+    #[default]
+    Parallel,
+    /// On the calling thread alone, by the executor's own judgement.
+    Sequential(SequentialReason),
+}
+
+/// Why the executor ran a block sequentially.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SequentialReason {
+    /// Only one worker is configured.
+    OneThread,
+    /// Too little work to pay for starting workers.
+    SmallBlock,
+    /// The predicted critical path is nearly the whole block.
+    OneChain,
+}
