@@ -16,10 +16,13 @@ mod block;
 mod chain_spec;
 mod error;
 mod location;
+pub mod multi_version;
 mod prestate;
+mod version;
 
 pub use block::{BlockInput, BlockOutput};
 pub use chain_spec::ChainSpec;
 pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};
+pub use version::TxIndex;
