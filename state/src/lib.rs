@@ -19,6 +19,9 @@ mod location;
 pub mod multi_version;
 mod prestate;
 mod version;
+mod prestate_trace;
+mod trie;
+mod witness;
 
 pub use block::{BlockInput, BlockOutput};
 pub use chain_spec::ChainSpec;
@@ -26,3 +29,5 @@ pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};
 pub use version::TxIndex;
+pub use trie::WitnessTrie;
+pub use witness::{Witness, WitnessState};
