@@ -14,6 +14,7 @@ pub mod sequential;
 mod source;
 mod stats;
 mod validation;
+pub mod verification;
 mod worker;
 
 pub use config::ExecutorConfig;

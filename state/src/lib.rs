@@ -18,9 +18,9 @@ mod error;
 mod location;
 pub mod multi_version;
 mod prestate;
-mod version;
 mod prestate_trace;
 mod trie;
+mod version;
 mod witness;
 
 pub use block::{BlockInput, BlockOutput};
@@ -28,6 +28,6 @@ pub use chain_spec::ChainSpec;
 pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};
-pub use version::TxIndex;
 pub use trie::WitnessTrie;
+pub use version::TxIndex;
 pub use witness::{Witness, WitnessState};
