@@ -1,7 +1,7 @@
 //! Every block of the mainnet archive.
 
 use crate::predictors::Prediction;
-use multilane::{Shared, sequential, verification::compare_outputs};
+use multilane::{ParallelExecutor, Shared, sequential, verification::compare_outputs};
 use multilane_fixtures::archive::{ArchivedBlock, BlockArchive};
 use revm::database::WrapDatabaseRef;
 use std::path::Path;
@@ -19,45 +19,32 @@ fn archive() -> Option<BlockArchive> {
     None
 }
 
-fn compare(block: &ArchivedBlock, prediction: Prediction, threads: usize) {
-    let serial =
-        sequential::execute_block(&block.chain, &block.input, WrapDatabaseRef(&block.prestate))
-            .unwrap_or_else(|error| panic!("{}: sequential: {error}", block.origin));
-    let executor = prediction.executor(threads);
-    let (parallel, stats) = executor
-        .execute_block(&block.chain, &block.input, &Shared(&block.prestate))
-        .unwrap_or_else(|error| {
-            panic!("{}: {prediction:?}, {threads} threads: {error}", block.origin)
-        });
-    let differences = compare_outputs(&serial, &parallel);
-    assert!(
-        differences.is_empty(),
-        "{}: {prediction:?}, {threads} threads, {stats:?}: {differences:#?}",
-        block.origin
-    );
-}
-
-fn for_each_block(check: impl Fn(&ArchivedBlock)) {
+/// Executes every block with every executor, and compares with the oracle.
+fn compare(executors: &[(String, ParallelExecutor)]) {
     let Some(archive) = archive() else { return };
     for entry in archive.entries() {
-        check(&archive.load(entry).expect("the block can be loaded"));
+        let ArchivedBlock { origin, chain, input, prestate, .. } =
+            archive.load(entry).expect("the block can be loaded");
+        let serial = sequential::execute_block(&chain, &input, WrapDatabaseRef(&prestate))
+            .unwrap_or_else(|error| panic!("{origin}: sequential: {error}"));
+        for (name, executor) in executors {
+            let (parallel, stats) = executor
+                .execute_block(&chain, &input, &Shared(&prestate))
+                .unwrap_or_else(|error| panic!("{origin}: {name}: {error}"));
+            let differences = compare_outputs(&serial, &parallel);
+            assert!(differences.is_empty(), "{origin}: {name}, {stats:?}: {differences:#?}");
+        }
     }
 }
 
 #[test]
 fn own_predictions_at_every_thread_count() {
-    for_each_block(|block| {
-        for threads in THREADS {
-            compare(block, Prediction::Own, threads);
-        }
-    });
+    compare(
+        &THREADS.map(|threads| (format!("{threads} threads"), Prediction::Own.executor(threads))),
+    );
 }
 
 #[test]
 fn wrong_and_hostile_predictions() {
-    for_each_block(|block| {
-        for prediction in Prediction::ALL {
-            compare(block, prediction, 4);
-        }
-    });
+    compare(&Prediction::ALL.map(|prediction| (format!("{prediction:?}"), prediction.executor(4))));
 }
