@@ -1,6 +1,7 @@
 //! Multilane: a parallel EVM block executor.
 mod admission;
 pub mod analyzer;
+pub mod block_rules;
 mod config;
 pub mod conflict_graph;
 mod engine;
