@@ -17,7 +17,8 @@ use multilane_state::{
 use revm::{
     Database,
     context_interface::result::{HaltReason, ResultAndState},
-    state::{Account, AccountInfo, EvmState, TransactionId},
+    primitives::KECCAK_EMPTY,
+    state::{Account, AccountInfo, Bytecode, EvmState, TransactionId},
 };
 use std::error::Error;
 
@@ -113,7 +114,7 @@ fn beneficiary(
             nonce: value.nonce,
             code_hash: value.code_hash,
             account_id: None,
-            code: None,
+            code: (value.code_hash == KECCAK_EMPTY).then(Bytecode::default),
         }),
         None => Account::new_not_existing(TransactionId::ZERO),
     };

@@ -170,9 +170,14 @@ where
             nonce: value.nonce,
             code_hash: value.code_hash,
             account_id: id,
-            // Code that the block deployed travels with the account, as it does in revm's state:
-            // the bundle lists new contracts by it. All other code is loaded when it is run.
-            code: self.block.new_code(&value.code_hash),
+            // Code that is new in the block travels with the account, as it does in revm's state:
+            // the bundle lists new code by it, that of accounts without any included. All other
+            // code is loaded when it is run.
+            code: if value.code_hash == KECCAK_EMPTY {
+                Some(Bytecode::default())
+            } else {
+                self.block.new_code(&value.code_hash)
+            },
         }))
     }
 

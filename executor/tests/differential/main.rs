@@ -1,5 +1,7 @@
 //! The parallel executor against the oracle: same outputs, same errors, at every thread count and
 //! under every prediction.
 
+mod contracts;
+mod generated;
 mod mainnet;
 mod predictors;
