@@ -5,6 +5,7 @@ mod parallel;
 pub mod sequential;
 mod source;
 mod stats;
+pub mod verification;
 
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
