@@ -1,4 +1,5 @@
 //! Multilane: a parallel EVM block executor.
+pub mod block_rules;
 mod config;
 mod error;
 mod parallel;

@@ -135,7 +135,7 @@ pub fn compare_outputs(sequential: &BlockOutput, parallel: &BlockOutput) -> Vec<
             DifferencePlace::Request(index),
             sequential.requests.get(index),
             parallel.requests.get(index),
-            |request| optional(request, |bytes| hex::encode_prefixed(bytes)),
+            |request| optional(request, hex::encode_prefixed),
         );
     }
     differences.bundle(&sequential.bundle, &parallel.bundle);

@@ -3,32 +3,12 @@
 use alloy_evm::eth::dao_fork::{DAO_HARDFORK_ACCOUNTS, DAO_HARDFORK_BENEFICIARY};
 use alloy_hardforks::{EthereumHardfork, EthereumHardforks};
 use alloy_primitives::{Address, B256, U256};
-use multilane_state::{BlockInput, ChainSpec};
+use multilane_state::{BlockInput, ChainSpec, StateError, WitnessTrie};
 use revm::{
-    DatabaseRef,
-    state::{Account, EvmState, TransactionId},
+    primitives::KECCAK_EMPTY,
+    state::{Account, EvmState},
 };
-use std::{borrow::Cow, error::Error};
-
-/// A state trie that follows transactions.
-pub trait RootTracker {
-    /// Why changes could not be applied, or the root not computed.
-    type Error: Error;
-
-    /// Applies the finalized changes of one transaction, as revm would commit them.
-    ///
-    /// # Errors
-    ///
-    /// If the trie does not hold what the changes need.
-    fn apply(&mut self, changes: &EvmState) -> Result<(), Self::Error>;
-
-    /// The state root after everything that was applied.
-    ///
-    /// # Errors
-    ///
-    /// If the trie does not hold what the root needs.
-    fn root(&mut self) -> Result<B256, Self::Error>;
-}
+use std::borrow::Cow;
 
 /// Collects the state root after each transaction of a block.
 ///
@@ -36,35 +16,34 @@ pub trait RootTracker {
 /// [`sequential::execute_block_observed`](crate::sequential::execute_block_observed). A failure
 /// does not stop the execution that is observed; it becomes the reason for which there are no roots.
 #[derive(Debug)]
-pub struct IntermediateRoots<T> {
-    tracker: T,
+pub struct IntermediateRoots {
+    trie: WitnessTrie,
     roots: Vec<B256>,
     /// Accounts whose balance was moved before the first transaction.
     moved: Vec<Address>,
     failure: Option<Cow<'static, str>>,
 }
 
-impl<T: RootTracker> IntermediateRoots<T> {
+impl IntermediateRoots {
     /// Whether the receipts of a block carry state roots (before EIP-658).
     pub fn needed(chain: &ChainSpec, block: &BlockInput) -> bool {
         !chain.is_byzantium_active_at_block(block.header.number)
     }
 
-    /// Starts from a trie of the state before a block, read from `parent` where the block's fork
-    /// changes it before the first transaction.
+    /// Starts from the trie of the state before a block.
     ///
-    /// That is the DAO fork (EIP-779): the chain moves the balances before the fork block's
-    /// transactions, alloy-evm does so after them. The roots in between show the chain's order.
-    pub fn new<DB: DatabaseRef<Error: Error>>(
-        chain: &ChainSpec,
-        block: &BlockInput,
-        parent: &DB,
-        tracker: T,
-    ) -> Self {
-        let mut roots = Self { tracker, roots: Vec::new(), moved: Vec::new(), failure: None };
+    /// At the DAO fork (EIP-779) the chain moves balances before the fork block's transactions,
+    /// alloy-evm does so after them. The roots in between show the chain's order.
+    pub fn new(chain: &ChainSpec, block: &BlockInput, parent: WitnessTrie) -> Self {
+        let mut roots = Self { trie: parent, roots: Vec::new(), moved: Vec::new(), failure: None };
         let dao_fork = chain.ethereum_fork_activation(EthereumHardfork::Dao);
         if dao_fork.transitions_at_block(block.header.number) {
-            roots.move_dao_balances(parent);
+            roots.moved = DAO_HARDFORK_ACCOUNTS.to_vec();
+            roots.moved.push(DAO_HARDFORK_BENEFICIARY);
+            if let Err(error) = move_dao_balances(&mut roots.trie) {
+                roots.failure =
+                    Some(Cow::Owned(format!("moving balances at the DAO fork: {error}")));
+            }
         }
         roots
     }
@@ -74,16 +53,15 @@ impl<T: RootTracker> IntermediateRoots<T> {
         if self.failure.is_some() {
             return;
         }
-        if let Some(address) =
-            self.moved.iter().find(|address| changes.get(*address).is_some_and(Account::is_touched))
-        {
-            // Its balance as executed is the one from before the move.
+        let touched = |address: &&Address| changes.get(*address).is_some_and(Account::is_touched);
+        if let Some(address) = self.moved.iter().find(touched) {
+            // What it executed on is the balance before the move.
             self.failure = Some(Cow::Owned(format!(
                 "transaction {transaction} touches {address}, whose balance the fork moves"
             )));
             return;
         }
-        match self.tracker.apply(changes).and_then(|()| self.tracker.root()) {
+        match self.trie.apply_evm_state(changes).and_then(|()| self.trie.root()) {
             Ok(root) => self.roots.push(root),
             Err(error) => {
                 self.failure = Some(Cow::Owned(format!(
@@ -93,57 +71,32 @@ impl<T: RootTracker> IntermediateRoots<T> {
         }
     }
 
-    /// The roots in transaction order, or the first thing that went wrong.
+    /// The roots in transaction order.
     ///
     /// # Errors
     ///
-    /// The reason, fit for [`StateRoots::with_after_transactions`](super::StateRoots).
+    /// The first thing that went wrong, as a reason for
+    /// [`StateRoots::with_after_transactions`](super::StateRoots::with_after_transactions).
     pub fn finish(self) -> Result<Vec<B256>, Cow<'static, str>> {
         match self.failure {
             Some(reason) => Err(reason),
             None => Ok(self.roots),
         }
     }
-
-    fn move_dao_balances<DB: DatabaseRef<Error: Error>>(&mut self, parent: &DB) {
-        let failure = match dao_balance_changes(parent) {
-            Ok(changes) => {
-                self.moved = DAO_HARDFORK_ACCOUNTS.to_vec();
-                self.moved.push(DAO_HARDFORK_BENEFICIARY);
-                self.tracker.apply(&changes).map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        self.failure = failure.err().map(|cause| Cow::Owned(format!("DAO fork: {cause}")));
-    }
 }
 
-/// EIP-779's irregular change as if a transaction had made it.
-fn dao_balance_changes<DB: DatabaseRef>(parent: &DB) -> Result<EvmState, DB::Error> {
-    let load = |address| {
-        Ok(match parent.basic_ref(address)? {
-            Some(info) => Account::from(info),
-            None => Account::new_not_existing(TransactionId::ZERO),
-        })
-    };
-    let mut changes = EvmState::default();
+/// EIP-779's irregular change: the DAO's balances go to the refund contract.
+fn move_dao_balances(trie: &mut WitnessTrie) -> Result<(), StateError> {
     let mut total = U256::ZERO;
     for address in DAO_HARDFORK_ACCOUNTS {
-        let mut account = load(address)?;
-        if account.info.balance == U256::ZERO {
-            continue;
+        if let Some(account) = trie.account(address)? {
+            total += account.balance;
+            trie.set_account(address, U256::ZERO, account.nonce, account.code_hash)?;
         }
-        total += core::mem::take(&mut account.info.balance);
-        account.mark_touch();
-        if account.is_empty() {
-            // Before EIP-161 an emptied account stays.
-            account.mark_created();
-        }
-        changes.insert(address, account);
     }
-    let mut beneficiary = load(DAO_HARDFORK_BENEFICIARY)?;
-    beneficiary.info.balance += total;
-    beneficiary.mark_touch();
-    changes.insert(DAO_HARDFORK_BENEFICIARY, beneficiary);
-    Ok(changes)
+    let (balance, nonce, code_hash) = match trie.account(DAO_HARDFORK_BENEFICIARY)? {
+        Some(account) => (account.balance, account.nonce, account.code_hash),
+        None => (U256::ZERO, 0, KECCAK_EMPTY),
+    };
+    trie.set_account(DAO_HARDFORK_BENEFICIARY, balance + total, nonce, code_hash)
 }

@@ -14,5 +14,5 @@ mod state_roots;
 pub use check::{Check, CheckKind, CheckOutcome};
 pub use comparison::{Difference, DifferencePlace, compare_outputs};
 pub use header_commitments::verify_block;
-pub use intermediate_roots::{IntermediateRoots, RootTracker};
+pub use intermediate_roots::IntermediateRoots;
 pub use state_roots::StateRoots;
