@@ -16,9 +16,11 @@ mod block;
 mod chain_spec;
 mod error;
 mod location;
+pub mod multi_version;
 mod prestate;
 mod prestate_trace;
 mod trie;
+mod version;
 mod witness;
 
 pub use block::{BlockInput, BlockOutput};
@@ -27,4 +29,5 @@ pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};
 pub use trie::WitnessTrie;
+pub use version::TxIndex;
 pub use witness::{Witness, WitnessState};

@@ -1,0 +1,343 @@
+//! The engine: workers, and the commit frontier that they take turns to move.
+//!
+//! Each worker loops: move the frontier if nobody else does, then execute something ahead of it.
+//! The *commit frontier* is the first transaction that is not final. Whoever holds it validates the
+//! stored outcome; if a read does not stand, the transaction is executed again on the spot, where
+//! every earlier one is final and nothing is a guess. Results leave in block order through a queue
+//! to the calling thread, which is a worker too and delivers them.
+
+use crate::{
+    error::SourceError,
+    merger,
+    partitioner::ExecutionPlan,
+    pipeline::BlockContext,
+    scheduler::{Scheduler, Status, Task},
+    source::StateSource,
+    validation::{self, Validity},
+    worker::{TxOutcome, Worker},
+};
+use alloy_evm::EvmEnv;
+use multilane_state::TxIndex;
+use revm::{
+    Database,
+    context::TxEnv,
+    context_interface::result::{EVMError, HaltReason, ResultAndState},
+};
+use std::{
+    collections::VecDeque,
+    error::Error,
+    ops::{ControlFlow, Range},
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// The final word on a transaction.
+pub(crate) type Final = Result<ResultAndState<HaltReason>, FinalError>;
+
+/// Why a transaction has no result.
+#[derive(Debug)]
+pub(crate) enum FinalError {
+    /// What a serial run's EVM would have said.
+    Evm(EVMError<SourceError>),
+    /// The source failed while the result was being made final.
+    Source(SourceError),
+    /// A worker panicked.
+    Panic(String),
+}
+
+/// No worker could open the source.
+#[derive(Debug)]
+pub(crate) struct OpenError<E>(pub(crate) E);
+
+/// What happened, for the statistics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) executions: usize,
+    pub(crate) conflicts: usize,
+}
+
+/// One execution of one block.
+pub(crate) struct Engine<'block> {
+    block: &'block BlockContext,
+    env: &'block EvmEnv,
+    transactions: &'block [TxEnv],
+    threads: usize,
+    scheduler: Scheduler<'block>,
+    outcomes: Box<[Mutex<Option<TxOutcome<'block>>>]>,
+    frontier: Mutex<Frontier>,
+    finals: Mutex<VecDeque<Final>>,
+    executions: AtomicUsize,
+}
+
+/// Owned by whoever moves it.
+#[derive(Debug, Default)]
+struct Frontier {
+    next: usize,
+    conflicts: usize,
+    /// A transaction had no result: nothing after it can be final.
+    failed: bool,
+}
+
+impl<'block> Engine<'block> {
+    pub(crate) fn new(
+        block: &'block BlockContext,
+        plan: &'block ExecutionPlan,
+        env: &'block EvmEnv,
+        transactions: &'block [TxEnv],
+        threads: usize,
+    ) -> Self {
+        Self {
+            block,
+            env,
+            transactions,
+            threads,
+            scheduler: Scheduler::new(plan, threads),
+            outcomes: transactions.iter().map(|_| Mutex::default()).collect(),
+            frontier: Mutex::default(),
+            finals: Mutex::default(),
+            executions: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs until everything is delivered, `deliver` breaks, or a transaction has no result.
+    pub(crate) fn run<S: StateSource>(
+        &self,
+        pool: &rayon::ThreadPool,
+        source: &S,
+        mut deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
+    ) -> Result<Counts, OpenError<S::Error>> {
+        let db = source.open().map_err(OpenError)?;
+        pool.in_place_scope(|scope| {
+            for _ in 1..self.threads {
+                scope.spawn(|_| {
+                    // A worker without a handle is one worker less: the calling thread has one,
+                    // and gets everything done alone if need be.
+                    if let Ok(db) = source.open() {
+                        self.work(db, || Delivery::NotMine);
+                    }
+                });
+            }
+            let mut delivered = 0;
+            self.work(db, || self.deliver(&mut delivered, &mut deliver));
+            self.scheduler.stop();
+        });
+        Ok(Counts {
+            executions: self.executions.load(Ordering::Relaxed),
+            conflicts: lock(&self.frontier).conflicts,
+        })
+    }
+
+    /// One worker's life. `deliver` hands over final results, on the calling thread only.
+    fn work<DB>(&self, db: DB, mut deliver: impl FnMut() -> Delivery)
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        let mut worker = Worker::new(self.block, self.env.clone(), db);
+        let mut handed_over = None;
+        let mut batch: Range<usize> = 0..0;
+        while !self.scheduler.is_stopped() {
+            let mark = self.scheduler.mark();
+            let delivery = deliver();
+            if matches!(delivery, Delivery::Complete) {
+                return;
+            }
+            if handed_over.is_none() && batch.is_empty() {
+                match self.scheduler.next_task() {
+                    Some(Task::Claimed(index)) => handed_over = Some(index),
+                    Some(Task::Dispatch(positions)) => batch = positions,
+                    None => {}
+                }
+            }
+            let mut worked = !batch.is_empty() || handed_over.is_some();
+            while let Some(index) = handed_over.take().or_else(|| self.dispatch(&mut batch)) {
+                handed_over = self.speculate(&mut worker, index);
+                if batch.is_empty() {
+                    break;
+                }
+            }
+            worked |= self.advance(&mut worker);
+            if !worked && matches!(delivery, Delivery::Nothing | Delivery::NotMine) {
+                self.scheduler.sleep(mark);
+            }
+        }
+    }
+
+    /// The next transaction of a batch that is free.
+    fn dispatch(&self, batch: &mut Range<usize>) -> Option<TxIndex> {
+        batch.map(TxIndex::new).find(|index| self.scheduler.dispatch(*index))
+    }
+
+    /// Executes a claimed transaction on the best guess there is.
+    fn speculate<DB>(&self, worker: &mut Worker<'block, DB>, index: TxIndex) -> Option<TxIndex>
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        let outcome = self.execute(worker, index, false).unwrap_or_else(|_| {
+            // State that fits together badly may lead anywhere. If the panic is real, the frontier
+            // runs into it again.
+            TxOutcome::unknown()
+        });
+        merger::publish(index, &outcome);
+        *lock(&self.outcomes[index.get()]) = Some(outcome);
+        self.scheduler.finish_execution(index)
+    }
+
+    /// Runs one incarnation. A panic comes back as its message.
+    fn execute<DB>(
+        &self,
+        worker: &mut Worker<'block, DB>,
+        index: TxIndex,
+        at_frontier: bool,
+    ) -> Result<TxOutcome<'block>, String>
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        self.executions.fetch_add(1, Ordering::Relaxed);
+        let tx = &self.transactions[index.get()];
+        // Unwind safety: the worker is recovered, and what is shared is only changed by total
+        // functions.
+        panic::catch_unwind(AssertUnwindSafe(|| worker.execute(index, tx, at_frontier))).map_err(
+            |payload| {
+                worker.recover();
+                let message = payload
+                    .downcast_ref::<&str>()
+                    .map(ToString::to_string)
+                    .or_else(|| payload.downcast_ref::<String>().cloned());
+                message.unwrap_or_else(|| "a worker panicked".to_string())
+            },
+        )
+    }
+
+    /// Moves the frontier as far as it goes, unless somebody else is at it. Whether it moved.
+    fn advance<DB>(&self, worker: &mut Worker<'block, DB>) -> bool
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        let mut moved = false;
+        loop {
+            let mut frontier = match self.frontier.try_lock() {
+                Ok(frontier) => frontier,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return moved,
+            };
+            while self.commit_next(&mut frontier, worker) {
+                moved = true;
+            }
+            let next = frontier.next;
+            let failed = frontier.failed;
+            drop(frontier);
+            // Whoever finished the next transaction while we held the frontier could not take it.
+            // Its status is the sign that it left for us (see `SharedStatus::get`).
+            let left_for_us = !failed
+                && next < self.transactions.len()
+                && self.scheduler.may_commit(next)
+                && self.scheduler.status(TxIndex::new(next)) == Status::Executed;
+            if !left_for_us {
+                return moved;
+            }
+        }
+    }
+
+    /// Makes the next transaction final if it can be now.
+    fn commit_next<DB>(&self, frontier: &mut Frontier, worker: &mut Worker<'block, DB>) -> bool
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        if frontier.failed
+            || frontier.next >= self.transactions.len()
+            || !self.scheduler.may_commit(frontier.next)
+            || self.scheduler.is_stopped()
+        {
+            return false;
+        }
+        let index = TxIndex::new(frontier.next);
+        let (outcome, repeated) = match self.scheduler.status(index) {
+            Status::Executed => {
+                let outcome = lock(&self.outcomes[index.get()]).take();
+                let outcome = outcome.unwrap_or_else(TxOutcome::unknown);
+                if validation::validate(&outcome) == Validity::Valid {
+                    (Ok(outcome), false)
+                } else {
+                    frontier.conflicts += 1;
+                    merger::retract(index, &outcome);
+                    (self.execute(worker, index, true), true)
+                }
+            }
+            Status::Unclaimed if self.scheduler.claim(index) => {
+                let outcome = self.execute(worker, index, true);
+                self.scheduler.finish_at_frontier(index);
+                (outcome, false)
+            }
+            Status::Unclaimed | Status::Executing | Status::Committed => return false,
+        };
+        let last = match outcome {
+            Ok(TxOutcome { result: Ok(executed), account_reads, .. }) => {
+                merger::commit(self.block, worker.db(), index, executed, &account_reads)
+                    .map_err(FinalError::Source)
+            }
+            Ok(TxOutcome { result: Err(error), .. }) => Err(FinalError::Evm(error)),
+            Err(message) => Err(FinalError::Panic(message)),
+        };
+        frontier.failed = last.is_err();
+        frontier.next += 1;
+        lock(&self.finals).push_back(last);
+        self.scheduler.commit(index, repeated);
+        true
+    }
+
+    /// Hands over what has become final.
+    fn deliver(
+        &self,
+        delivered: &mut usize,
+        deliver: &mut impl FnMut(usize, Final) -> ControlFlow<()>,
+    ) -> Delivery {
+        if *delivered == self.transactions.len() {
+            return Delivery::Complete;
+        }
+        let ready = std::mem::take(&mut *lock(&self.finals));
+        if ready.is_empty() {
+            return Delivery::Nothing;
+        }
+        for last in ready {
+            let failed = last.is_err();
+            let flow = deliver(*delivered, last);
+            *delivered += 1;
+            if failed || flow.is_break() {
+                return Delivery::Complete;
+            }
+        }
+        self.scheduler.deliver(*delivered);
+        if *delivered == self.transactions.len() { Delivery::Complete } else { Delivery::Some }
+    }
+}
+
+/// What came of a look at the queue of final results.
+enum Delivery {
+    /// This worker does not deliver.
+    NotMine,
+    /// There was nothing.
+    Nothing,
+    /// Something was delivered.
+    Some,
+    /// There will be nothing more.
+    Complete,
+}
+
+impl TxOutcome<'_> {
+    /// An outcome that says nothing, so that the frontier executes the transaction again.
+    fn unknown() -> Self {
+        Self {
+            result: Err(EVMError::Custom("not executed".to_string())),
+            account_reads: Vec::new(),
+            slot_reads: Vec::new(),
+        }
+    }
+}
+
+/// What these locks guard is replaced whole, so a panic elsewhere leaves it usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,195 @@
+//! The pipeline: calls the stages in order, for one list of transactions.
+
+use crate::{
+    ExecutionStats,
+    analyzer::{self, AccessPrediction, SenderNonces},
+    conflict_graph::ConflictGraph,
+    engine::{self, Engine, Final},
+    partitioner::ExecutionPlan,
+    source::StateSource,
+    stats::{ExecutionMode, SequentialReason},
+};
+use alloy_evm::EvmEnv;
+use alloy_primitives::{Address, B256};
+use dashmap::DashMap;
+use multilane_state::multi_version::{AccountValue, MultiVersionState};
+use revm::{
+    context::TxEnv, context_interface::Cfg, database::CacheState, primitives::hardfork::SpecId,
+    state::Bytecode,
+};
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+/// A block with less predicted gas than this is over before a second worker has started.
+const PARALLEL_GAS_MIN: u64 = 400_000;
+/// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
+const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
+/// Accounts and slots that a transaction touches, for sizing tables.
+const ACCOUNTS_PER_TRANSACTION: usize = 3;
+const SLOTS_PER_TRANSACTION: usize = 4;
+
+/// What all workers of one execution share.
+#[derive(Debug)]
+pub(crate) struct BlockContext {
+    pub(crate) state: MultiVersionState,
+    pub(crate) nonces: SenderNonces,
+    pub(crate) beneficiary: Address,
+    pub(crate) rules: Rules,
+    /// Code that the block's transactions deployed, speculatively or not: content-addressed, so a
+    /// speculation that fails does no harm here.
+    new_codes: DashMap<B256, Bytecode>,
+    has_new_codes: AtomicBool,
+}
+
+/// Rules that decide how values are validated and merged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Whether a balance may be validated by what was needed of it.
+    ///
+    /// Before Spurious Dragon the mere existence of an account shows in gas and state, and
+    /// Amsterdam prices transfers by the recipient's emptiness (EIP-2780) and logs them (EIP-7708):
+    /// there, every read of an account is exact.
+    pub(crate) balances_commute: bool,
+    /// Whether empty accounts stay in the state (before EIP-161).
+    pub(crate) keep_empty_accounts: bool,
+}
+
+impl Rules {
+    fn of(env: &EvmEnv) -> Self {
+        let cfg = &env.cfg_env;
+        let spec = cfg.spec;
+        let ordinary_fees = !cfg.is_balance_check_disabled() && !cfg.is_fee_charge_disabled();
+        Self {
+            balances_commute: spec.is_enabled_in(SpecId::SPURIOUS_DRAGON)
+                && !spec.is_enabled_in(SpecId::AMSTERDAM)
+                && ordinary_fees,
+            keep_empty_accounts: !spec.is_enabled_in(SpecId::SPURIOUS_DRAGON),
+        }
+    }
+}
+
+impl BlockContext {
+    fn new(env: &EvmEnv, transactions: &[TxEnv]) -> Self {
+        let count = transactions.len();
+        Self {
+            state: MultiVersionState::with_capacity(
+                count * ACCOUNTS_PER_TRANSACTION,
+                count * SLOTS_PER_TRANSACTION,
+            ),
+            nonces: SenderNonces::of(transactions),
+            beneficiary: env.block_env.beneficiary,
+            rules: Rules::of(env),
+            new_codes: DashMap::new(),
+            has_new_codes: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over what was changed before the first transaction (system calls).
+    fn seed(&self, before: &CacheState) {
+        for (address, cached) in &before.accounts {
+            let value = cached.account.as_ref().map(|account| AccountValue::from(&account.info));
+            self.state.account(*address).load(value);
+            for (slot, value) in cached.account.iter().flat_map(|account| &account.storage) {
+                self.state.slot(*address, *slot).load(*value);
+            }
+        }
+        for (hash, code) in &before.contracts {
+            self.add_new_code(*hash, code);
+        }
+    }
+
+    /// Code that the block deployed, by its hash.
+    pub(crate) fn new_code(&self, hash: &B256) -> Option<Bytecode> {
+        // Acquire pairs with the release in `add_new_code`; without the flag every account read
+        // would look into the map, which is nearly always empty.
+        if !self.has_new_codes.load(Ordering::Acquire) {
+            return None;
+        }
+        self.new_codes.get(hash).map(|code| code.clone())
+    }
+
+    pub(crate) fn add_new_code(&self, hash: B256, code: &Bytecode) {
+        self.new_codes.entry(hash).or_insert_with(|| code.clone());
+        self.has_new_codes.store(true, Ordering::Release);
+    }
+}
+
+/// What the executor has decided about a block.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: ExecutionPlan,
+    pub(crate) stats: ExecutionStats,
+}
+
+/// Predicts, builds the graph, partitions, and judges whether threads are worth it.
+pub(crate) fn plan(
+    transactions: &[TxEnv],
+    env: &EvmEnv,
+    predictor: &dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction>,
+    threads: usize,
+    allow_sequential: bool,
+) -> Planned {
+    let start = Instant::now();
+    let predictions = predictor(transactions, Rules::of(env).balances_commute);
+    let graph = ConflictGraph::new(&predictions);
+    let plan = ExecutionPlan::new(&predictions, &graph);
+    let reason = if threads == 1 {
+        Some(SequentialReason::OneThread)
+    } else if plan.gas() < PARALLEL_GAS_MIN || transactions.len() < 2 {
+        Some(SequentialReason::SmallBlock)
+    } else if plan.critical_path_gas() * 100 > plan.gas() * CRITICAL_PATH_MAX_PERCENT {
+        Some(SequentialReason::OneChain)
+    } else {
+        None
+    };
+    let stats = ExecutionStats {
+        threads,
+        mode: match reason.filter(|_| allow_sequential) {
+            Some(reason) => ExecutionMode::Sequential(reason),
+            None => ExecutionMode::Parallel,
+        },
+        transactions: transactions.len(),
+        predicted_edges: graph.conflicts().len(),
+        lanes: plan.lanes(),
+        critical_path_gas: plan.critical_path_gas(),
+        predicted_gas: plan.gas(),
+        plan_time: start.elapsed(),
+        ..ExecutionStats::default()
+    };
+    Planned { plan, stats }
+}
+
+/// Executes planned transactions on all workers and hands the final results to `deliver`, in block
+/// order, on the calling thread.
+///
+/// `deliver` may end the execution early by breaking.
+pub(crate) fn execute<S: StateSource>(
+    pool: &rayon::ThreadPool,
+    planned: &mut Planned,
+    env: &EvmEnv,
+    transactions: &[TxEnv],
+    before: &CacheState,
+    source: &S,
+    deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
+) -> Result<(), engine::OpenError<S::Error>> {
+    let start = Instant::now();
+    let block = BlockContext::new(env, transactions);
+    block.seed(before);
+    let engine = Engine::new(&block, &planned.plan, env, transactions, planned.stats.threads);
+    let counts = engine.run(pool, source, deliver)?;
+    planned.stats.executions = counts.executions;
+    planned.stats.conflicts = counts.conflicts;
+    planned.stats.execution_time = start.elapsed();
+    Ok(())
+}
+
+/// The executor's own predictor.
+pub(crate) fn default_predictor(
+    transactions: &[TxEnv],
+    balances_commute: bool,
+) -> Vec<AccessPrediction> {
+    analyzer::analyze(transactions, balances_commute)
+}

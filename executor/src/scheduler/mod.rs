@@ -1,0 +1,247 @@
+//! The scheduler: which transaction runs next, on which worker?
+//!
+//! Transactions are dispatched in block order, so that the commit frontier finds them done. One
+//! whose predicted predecessors are still running is put off; the worker that finishes the last of
+//! them takes it over, while what it needs is warm in that core's cache (chain hand-off).
+//!
+//! Speculation is bounded: no transaction starts further ahead of the frontier than the current
+//! *depth*. The depth grows with every commit that needed no repetition and halves with each that
+//! did, so that a block of hidden conflicts falls back to one transaction at a time, at the
+//! frontier, where nothing is executed in vain.
+//!
+//! *Must not know*: state, values, the EVM.
+
+mod idle;
+mod status;
+
+use crate::partitioner::ExecutionPlan;
+use idle::Idle;
+use multilane_state::TxIndex;
+use status::SharedStatus;
+pub(crate) use status::Status;
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+};
+
+/// Results that may be waiting for delivery before the frontier pauses.
+const UNDELIVERED_MAX: usize = 4096;
+/// How far speculation may run ahead at most.
+const DEPTH_MAX: usize = 4096;
+/// How far it runs ahead before the first commit.
+const DEPTH_START: usize = 256;
+/// Gas that one turn of a worker should cover, so that its cost does not show.
+const BATCH_GAS: u64 = 400_000;
+/// Most transactions in one turn.
+const BATCH_MAX: u64 = 32;
+
+/// Work for one turn of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// A transaction that has been claimed for this worker.
+    Claimed(TxIndex),
+    /// Positions to dispatch, in order. Some may turn out to be taken or to have to wait.
+    Dispatch(Range<usize>),
+}
+
+/// The schedule of one block's execution.
+#[derive(Debug)]
+pub(crate) struct Scheduler<'plan> {
+    plan: &'plan ExecutionPlan,
+    status: Box<[SharedStatus]>,
+    /// Predicted predecessors that are not done, plus one until the transaction is dispatched.
+    blockers: Box<[AtomicU32]>,
+    /// The next position to dispatch.
+    cursor: AtomicUsize,
+    /// Positions below are committed.
+    frontier: AtomicUsize,
+    /// Positions below have been delivered.
+    delivered: AtomicUsize,
+    depth: AtomicUsize,
+    batch: usize,
+    /// Claimed by nobody yet, and waiting for nobody any more.
+    ready: Mutex<BinaryHeap<Reverse<TxIndex>>>,
+    ready_len: AtomicUsize,
+    stopped: AtomicBool,
+    idle: Idle,
+}
+
+impl<'plan> Scheduler<'plan> {
+    pub(crate) fn new(plan: &'plan ExecutionPlan, threads: usize) -> Self {
+        let transactions = plan.transactions();
+        let positions = || (0..transactions).map(TxIndex::new);
+        let mean_gas = plan.gas() / transactions.max(1) as u64;
+        // Small blocks: every worker should get several turns.
+        let fair = (transactions / (threads * 4)).max(1) as u64;
+        let batch = (BATCH_GAS / mean_gas.max(1)).clamp(1, BATCH_MAX).min(fair);
+        Self {
+            plan,
+            status: positions().map(|_| SharedStatus::new()).collect(),
+            blockers: positions().map(|i| AtomicU32::new(plan.predecessors(i) + 1)).collect(),
+            cursor: AtomicUsize::new(0),
+            frontier: AtomicUsize::new(0),
+            delivered: AtomicUsize::new(0),
+            depth: AtomicUsize::new(DEPTH_START),
+            batch: batch as usize,
+            ready: Mutex::default(),
+            ready_len: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            idle: Idle::default(),
+        }
+    }
+
+    /// The next work for a worker, if there is any now.
+    pub(crate) fn next_task(&self) -> Option<Task> {
+        while self.ready_len.load(Ordering::Acquire) > 0 {
+            let Some(Reverse(index)) = self.pop_ready() else { break };
+            if self.claim(index) {
+                return Some(Task::Claimed(index));
+            }
+        }
+        let mut start = self.cursor.load(Ordering::Relaxed);
+        loop {
+            let end = (start + self.batch).min(self.horizon());
+            if start >= end {
+                return None;
+            }
+            // Relaxed: the cursor hands out positions; what is known about them is synchronized by
+            // their status.
+            match self.cursor.compare_exchange_weak(
+                start,
+                end,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Task::Dispatch(start..end)),
+                Err(now) => start = now,
+            }
+        }
+    }
+
+    /// Whether a dispatched transaction is to be executed by the caller now.
+    pub(crate) fn dispatch(&self, index: TxIndex) -> bool {
+        self.unblock(index) && self.claim(index)
+    }
+
+    /// Claims a transaction, whether or not it has been dispatched.
+    pub(crate) fn claim(&self, index: TxIndex) -> bool {
+        self.status[index.get()].claim()
+    }
+
+    /// The status of a transaction.
+    pub(crate) fn status(&self, index: TxIndex) -> Status {
+        self.status[index.get()].get()
+    }
+
+    /// Ends an execution whose outcome is stored. Gives a transaction that waited for it and is
+    /// claimed for the caller, if there is one.
+    pub(crate) fn finish_execution(&self, index: TxIndex) -> Option<TxIndex> {
+        self.status[index.get()].finish();
+        let next = self.release_successors(index);
+        self.idle.notify();
+        next.filter(|next| self.claim(*next))
+    }
+
+    /// Ends an execution at the frontier, which is final at once.
+    pub(crate) fn finish_at_frontier(&self, index: TxIndex) {
+        if let Some(next) = self.release_successors(index) {
+            self.push_ready(next);
+        }
+    }
+
+    /// Moves the frontier past a transaction. `repeated` says that its speculative outcome did not
+    /// stand.
+    pub(crate) fn commit(&self, index: TxIndex, repeated: bool) {
+        self.status[index.get()].commit();
+        let depth = self.depth.load(Ordering::Relaxed);
+        // Only the holder of the frontier writes the depth, so load and store do not race. At a
+        // small depth it takes many quiet commits to try more.
+        let depth = if repeated {
+            (depth / 2).max(1)
+        } else if depth >= 64 || index.get() % (64 / depth) == 0 {
+            (depth + 1).min(DEPTH_MAX)
+        } else {
+            depth
+        };
+        self.depth.store(depth, Ordering::Relaxed);
+        self.frontier.store(index.get() + 1, Ordering::Release);
+        self.idle.notify();
+    }
+
+    /// Notes that results below a position have been delivered.
+    pub(crate) fn deliver(&self, below: usize) {
+        self.delivered.store(below, Ordering::Release);
+        self.idle.notify();
+    }
+
+    /// Whether the frontier may move past a position, as far as delivery goes.
+    pub(crate) fn may_commit(&self, position: usize) -> bool {
+        position < self.delivered.load(Ordering::Acquire) + UNDELIVERED_MAX
+    }
+
+    /// Ends the work of all workers.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.idle.notify();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// A mark to [`sleep`](Self::sleep) on: taken before looking for work.
+    pub(crate) fn mark(&self) -> u64 {
+        self.idle.epoch()
+    }
+
+    /// Sleeps until something has happened since `mark`.
+    pub(crate) fn sleep(&self, mark: u64) {
+        self.idle.wait(mark);
+    }
+
+    /// Positions below may be started.
+    fn horizon(&self) -> usize {
+        let ahead = self.frontier.load(Ordering::Acquire) + self.depth.load(Ordering::Relaxed);
+        let undelivered = self.delivered.load(Ordering::Acquire) + UNDELIVERED_MAX;
+        ahead.min(undelivered).min(self.plan.transactions())
+    }
+
+    /// Takes one blocker away. Whether it was the last.
+    fn unblock(&self, index: TxIndex) -> bool {
+        // Release: what the caller did happens before the execution that this may allow. Acquire:
+        // whoever takes the last blocker away sees what all the others did.
+        self.blockers[index.get()].fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Unblocks the successors of a transaction. Gives the first free one, queues the others.
+    fn release_successors(&self, index: TxIndex) -> Option<TxIndex> {
+        let mut first = None;
+        for successor in self.plan.successors(index) {
+            if self.unblock(*successor) {
+                match first {
+                    None => first = Some(*successor),
+                    Some(_) => self.push_ready(*successor),
+                }
+            }
+        }
+        first
+    }
+
+    fn push_ready(&self, index: TxIndex) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.push(Reverse(index));
+        self.ready_len.store(ready.len(), Ordering::Release);
+    }
+
+    fn pop_ready(&self) -> Option<Reverse<TxIndex>> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = ready.pop();
+        self.ready_len.store(ready.len(), Ordering::Release);
+        next
+    }
+}

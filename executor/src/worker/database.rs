@@ -1,0 +1,236 @@
+//! What a worker's EVM reads from: the block's multi-version state, over the worker's own source.
+
+use crate::{
+    error::{SourceError, SourceRead},
+    pipeline::BlockContext,
+};
+use alloy_primitives::{
+    Address, B256, U256,
+    map::{B256Map, HashMap},
+};
+use core::fmt;
+use multilane_state::{
+    StateLocation, TxIndex,
+    multi_version::{AccountEntry, AccountRead, AccountValue, BalanceUse, SlotRead},
+};
+use revm::{
+    Database,
+    primitives::KECCAK_EMPTY,
+    state::{AccountId, AccountInfo, Bytecode},
+};
+use std::error::Error;
+
+/// Serves one transaction after another, and records what each of them reads.
+pub(crate) struct WorkerDb<'block, DB> {
+    block: &'block BlockContext,
+    source: DB,
+    /// This worker's copies of the codes it has met. A `Bytecode` is reference-counted: a copy per
+    /// worker keeps the count of a hot contract in one core's cache.
+    codes: B256Map<Bytecode>,
+    block_hashes: HashMap<u64, B256>,
+    reader: TxIndex,
+    /// Whether every transaction before the reader is committed, so that nothing is a guess.
+    at_frontier: bool,
+    pub(crate) accounts: Vec<AccountRead<'block>>,
+    pub(crate) slots: Vec<SlotRead<'block>>,
+}
+
+impl<'block, DB> WorkerDb<'block, DB>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    pub(crate) fn new(block: &'block BlockContext, source: DB) -> Self {
+        Self {
+            block,
+            source,
+            codes: B256Map::default(),
+            block_hashes: HashMap::default(),
+            reader: TxIndex::FIRST,
+            at_frontier: false,
+            accounts: Vec::new(),
+            slots: Vec::new(),
+        }
+    }
+
+    /// Starts recording for a transaction.
+    pub(crate) fn begin(&mut self, reader: TxIndex, at_frontier: bool) {
+        self.reader = reader;
+        self.at_frontier = at_frontier;
+        self.accounts.clear();
+        self.slots.clear();
+    }
+
+    /// Notes that the execution saw the balance of an account.
+    pub(crate) fn balance_was_seen(&mut self, address: Address) {
+        if let Some(read) = self.read_of(address) {
+            read.balance = BalanceUse::Exact;
+        }
+    }
+
+    /// Notes that the execution checked that `balance`, the account's balance at that moment,
+    /// covers `needed`.
+    pub(crate) fn balance_was_checked(&mut self, address: Address, balance: U256, needed: U256) {
+        if let Some(read) = self.read_of(address) {
+            read.balance.require(balance, needed);
+        }
+    }
+
+    /// Notes that the execution depended on the very nonce of an account.
+    pub(crate) fn nonce_was_seen(&mut self, address: Address) {
+        if let Some(read) = self.read_of(address) {
+            read.exact_nonce = true;
+        }
+    }
+
+    fn read_of(&mut self, address: Address) -> Option<&mut AccountRead<'block>> {
+        self.accounts.iter_mut().find(|read| read.entry.address() == address)
+    }
+
+    /// Makes sure that an account's committed value is known, and returns it.
+    pub(crate) fn committed_account(
+        &mut self,
+        entry: &AccountEntry,
+    ) -> Result<Option<AccountValue>, SourceError> {
+        match entry.committed() {
+            Some(value) => Ok(value),
+            None => self.load_account(entry),
+        }
+    }
+
+    fn load_account(&mut self, entry: &AccountEntry) -> Result<Option<AccountValue>, SourceError> {
+        let address = entry.address();
+        let info = self.source.basic(address).map_err(|cause| {
+            SourceError::new(SourceRead::Location(StateLocation::Account(address)), cause)
+        })?;
+        let value = info.as_ref().map(AccountValue::from);
+        if let Some(AccountInfo { code: Some(code), code_hash, .. }) = info
+            && !code.is_empty()
+        {
+            self.codes.entry(code_hash).or_insert(code);
+        }
+        entry.load(value);
+        Ok(value)
+    }
+
+    fn storage_of(
+        &mut self,
+        account: &'block AccountEntry,
+        key: U256,
+    ) -> Result<U256, SourceError> {
+        let entry = self.block.state.slot(account.address(), key);
+        let served = match entry.guess(account, self.reader) {
+            Some(value) => value,
+            None => {
+                let address = account.address();
+                let value = self.source.storage(address, key).map_err(|cause| {
+                    SourceError::new(SourceRead::Location(StateLocation::Slot(address, key)), cause)
+                })?;
+                entry.load(value);
+                // Somebody may have written it in the meantime.
+                entry.guess(account, self.reader).unwrap_or(value)
+            }
+        };
+        self.slots.push(SlotRead { entry, account, served });
+        Ok(served)
+    }
+}
+
+impl<'block, DB> Database for WorkerDb<'block, DB>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    type Error = SourceError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
+        let entry = self.block.state.account(address);
+        let mut served = match entry.guess(self.reader) {
+            Some(value) => value,
+            None => {
+                let value = self.load_account(entry)?;
+                entry.guess(self.reader).unwrap_or(value)
+            }
+        };
+        if !self.at_frontier
+            && let Some(nonce) = self.block.nonces.before(address, self.reader)
+            && let Some(value) = &mut served
+        {
+            value.nonce = nonce;
+        }
+        let balance =
+            if self.block.rules.balances_commute { BalanceUse::UNUSED } else { BalanceUse::Exact };
+        let id = AccountId::new(self.accounts.len());
+        self.accounts.push(AccountRead {
+            entry,
+            served,
+            balance,
+            exact_nonce: !self.block.rules.balances_commute,
+        });
+        Ok(served.map(|value| AccountInfo {
+            balance: value.balance,
+            nonce: value.nonce,
+            code_hash: value.code_hash,
+            account_id: id,
+            // Code that the block deployed travels with the account, as it does in revm's state:
+            // the bundle lists new contracts by it. All other code is loaded when it is run.
+            code: self.block.new_code(&value.code_hash),
+        }))
+    }
+
+    fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, SourceError> {
+        if code_hash == KECCAK_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        if let Some(code) = self.codes.get(&code_hash) {
+            return Ok(code.clone());
+        }
+        let code = match self.block.new_code(&code_hash) {
+            Some(code) => code,
+            None => self
+                .source
+                .code_by_hash(code_hash)
+                .map_err(|cause| SourceError::new(SourceRead::CodeHash(code_hash), cause))?,
+        };
+        self.codes.insert(code_hash, code.clone());
+        Ok(code)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, SourceError> {
+        self.storage_of(self.block.state.account(address), slot)
+    }
+
+    fn storage_by_account_id(
+        &mut self,
+        address: Address,
+        account_id: AccountId,
+        slot: U256,
+    ) -> Result<U256, SourceError> {
+        match self.accounts.get(account_id.get()) {
+            Some(read) if read.entry.address() == address => {
+                let account = read.entry;
+                self.storage_of(account, slot)
+            }
+            _ => self.storage(address, slot),
+        }
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, SourceError> {
+        if let Some(hash) = self.block_hashes.get(&number) {
+            return Ok(*hash);
+        }
+        let hash = self
+            .source
+            .block_hash(number)
+            .map_err(|cause| SourceError::new(SourceRead::BlockHash(number), cause))?;
+        self.block_hashes.insert(number, hash);
+        Ok(hash)
+    }
+}
+
+impl<DB> fmt::Debug for WorkerDb<'_, DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerDb")
+            .field("reader", &self.reader)
+            .field("at_frontier", &self.at_frontier)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,95 @@
+//! Ethereum's execution-spec tests, block by block, through both engines.
+//!
+//! Every block of a test is decoded, judged by the block rules, executed sequentially and in
+//! parallel, verified against its header (state root included) and committed. A block that a test
+//! declares invalid must be refused for the declared reason.
+//!
+//! The tests lie in `../shared` and are not part of the repository. Where they are absent, the
+//! tests here say so and pass, unless `CI=true`.
+
+mod archive;
+mod expectation;
+mod fixture;
+mod import;
+mod limitations;
+mod network;
+mod runner;
+mod state;
+
+use import::Engines;
+use rayon::prelude::*;
+use runner::Tally;
+use std::path::PathBuf;
+
+/// Runs this environment variable's archive tests: `1` with both engines, `sequential` with the
+/// oracle alone.
+const ALL_SPEC_TESTS: &str = "MULTILANE_ALL_SPEC_TESTS";
+
+/// The folder of spec tests, or `None` after saying what is left out.
+fn spec_tests(file: &str) -> Option<PathBuf> {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/spec-tests").join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{} is absent, and CI must not leave it out",
+        path.display()
+    );
+    eprintln!("left out: {} is absent", path.display());
+    None
+}
+
+fn run_multi_transaction_tests(file: &str, expected: usize) {
+    let Some(path) = spec_tests(file) else { return };
+    let tests = archive::read_json_gz(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(tests.len(), expected, "tests in {file}");
+    let tally = tests
+        .par_iter()
+        .map_init(Engines::both, |engines, (name, test)| runner::judge(name, test, engines))
+        .collect::<Tally>();
+    tally.assert_passed(file);
+}
+
+#[test]
+fn multi_transaction_tests_of_the_stable_release() {
+    run_multi_transaction_tests("multi_tx_eest_v5.4.0_stable.json.gz", 294);
+}
+
+#[test]
+fn multi_transaction_tests_of_the_prague_and_osaka_devnets() {
+    run_multi_transaction_tests("multi_tx_eest_devnet_prague_osaka.json.gz", 489);
+}
+
+/// All 22,324 blockchain tests of the stable release. It takes minutes, so it runs only where
+/// `MULTILANE_ALL_SPEC_TESTS` is `1`, or `sequential` for the oracle alone.
+#[test]
+fn every_blockchain_test_of_the_stable_release() {
+    let Ok(choice) = std::env::var(ALL_SPEC_TESTS) else {
+        eprintln!("left out: every blockchain test; set {ALL_SPEC_TESTS}=1 to run them");
+        return;
+    };
+    let engines = match choice.as_str() {
+        "1" => Engines::both,
+        "sequential" => Engines::sequential,
+        other => panic!("{ALL_SPEC_TESTS} is \"{other}\", expected 1 or sequential"),
+    };
+    let file = "eest_v5.4.0_blockchain_tests.tar.zst";
+    let Some(path) = spec_tests(file) else { return };
+    let tally = archive::stream_tar_zst(&path, |files| {
+        files
+            .par_bridge()
+            .map_init(engines, |engines, (file, content)| {
+                let tests = fixture::parse(&content)
+                    .unwrap_or_else(|error| panic!("{file} cannot be read: {error}"));
+                tests
+                    .iter()
+                    .map(|(name, test)| runner::judge(name, test, engines))
+                    .collect::<Tally>()
+            })
+            .reduce(Tally::default, Tally::merge)
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    tally.assert_passed(file);
+}

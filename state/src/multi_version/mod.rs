@@ -1,0 +1,80 @@
+//! Multi-version state: what every location holds at every position of a block.
+//!
+//! Each location that a block touches has one entry, found by its full key and alive until the
+//! block ends. An entry holds
+//!
+//! - the **committed** value: the effect of the prestate and of all transactions before the commit
+//!   frontier. Commits happen in block order, so this is one running value, not a list;
+//! - the **pending** writes of transactions that have been executed but not committed yet, by
+//!   transaction.
+//!
+//! A speculative read of transaction *i* gets the committed value with the pending writes below *i*
+//! applied: the best guess there is. It is validated when *i* reaches the frontier, by comparing
+//! the value that it got with the committed one: a read stands if the value is the same, whoever
+//! wrote it. That is the only authority, so an entry may serve any guess whatsoever in between.
+//!
+//! Balances are special, because most of the traffic on them commutes. A write of a balance is the
+//! amount that it adds or takes, and a read of an account notes how much of the balance the
+//! execution really depended on ([`BalanceUse`]).
+//!
+//! *Must not know*: who executes when, or what a transaction is.
+
+mod account;
+mod slot;
+mod table;
+
+pub use account::{
+    AccountEntry, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
+    BalanceUse,
+};
+pub use slot::{SlotEntry, SlotRead};
+
+use alloy_primitives::{Address, U256, map::DefaultHashBuilder};
+use core::{fmt, hash::BuildHasher};
+use table::LocationTable;
+
+/// The entries of one block.
+pub struct MultiVersionState {
+    accounts: LocationTable<AccountEntry>,
+    slots: LocationTable<SlotEntry>,
+    hasher: DefaultHashBuilder,
+}
+
+impl MultiVersionState {
+    /// Creates the state of a block that is expected to touch about so many accounts and slots.
+    ///
+    /// The numbers size the tables; they are no limits.
+    pub fn with_capacity(accounts: usize, slots: usize) -> Self {
+        Self {
+            accounts: LocationTable::with_capacity(accounts),
+            slots: LocationTable::with_capacity(slots),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// The entry of an account.
+    #[inline]
+    pub fn account(&self, address: Address) -> &AccountEntry {
+        self.accounts.get_or_insert_with(
+            self.hasher.hash_one(address),
+            |entry| entry.address() == address,
+            || AccountEntry::new(address),
+        )
+    }
+
+    /// The entry of a storage slot.
+    #[inline]
+    pub fn slot(&self, address: Address, slot: U256) -> &SlotEntry {
+        self.slots.get_or_insert_with(
+            self.hasher.hash_one((address, slot)),
+            |entry| entry.slot() == slot && entry.address() == address,
+            || SlotEntry::new(address, slot),
+        )
+    }
+}
+
+impl fmt::Debug for MultiVersionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MultiVersionState").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! The entry of a storage slot.
+
+use super::AccountEntry;
+use crate::TxIndex;
+use alloy_primitives::{Address, U256};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A read of a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRead<'state> {
+    /// Where it was read.
+    pub entry: &'state SlotEntry,
+    /// The account that the slot belongs to: a reset of its storage counts as a write.
+    pub account: &'state AccountEntry,
+    /// The value that was served.
+    pub served: U256,
+}
+
+impl SlotRead<'_> {
+    /// Whether the committed value is the served one.
+    pub fn stands(&self) -> bool {
+        self.entry.committed(self.account) == Some(self.served)
+    }
+}
+
+/// One storage slot of the block.
+#[derive(Debug)]
+pub struct SlotEntry {
+    address: Address,
+    slot: U256,
+    cell: Mutex<SlotCell>,
+}
+
+#[derive(Debug, Default)]
+struct SlotCell {
+    /// The running value at the commit frontier, once it is known.
+    committed: Option<U256>,
+    /// The newest committed transaction that wrote the slot.
+    writer: Option<TxIndex>,
+    /// Writes of executed transactions at or above the frontier, in block order.
+    pending: Vec<(TxIndex, U256)>,
+}
+
+impl SlotEntry {
+    pub(super) fn new(address: Address, slot: U256) -> Self {
+        Self { address, slot, cell: Mutex::default() }
+    }
+
+    /// The account that the slot belongs to.
+    #[inline]
+    pub const fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The slot's key.
+    #[inline]
+    pub const fn slot(&self) -> U256 {
+        self.slot
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotCell> {
+        // Cells are only changed by total functions, so a panic elsewhere leaves them whole.
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Provides the value of the prestate. The first provided one is kept.
+    pub fn load(&self, value: U256) {
+        self.lock().committed.get_or_insert(value);
+    }
+
+    /// The committed value, where it is known.
+    pub fn committed(&self, account: &AccountEntry) -> Option<U256> {
+        let reset = account.committed_reset();
+        let cell = self.lock();
+        // `None` is before the first transaction. A transaction that resets the storage and then
+        // writes a slot leaves the written value: only an earlier write is wiped.
+        if cell.writer < reset { Some(U256::ZERO) } else { cell.committed }
+    }
+
+    /// The best guess of what transaction `reader` will find here, where one is known.
+    pub fn guess(&self, account: &AccountEntry, reader: TxIndex) -> Option<U256> {
+        let reset = account.newest_reset(reader);
+        let cell = self.lock();
+        let (writer, value) = match cell.pending.iter().rev().find(|(writer, _)| *writer < reader) {
+            Some((writer, value)) => (Some(*writer), Some(*value)),
+            None => (cell.writer, cell.committed),
+        };
+        if writer < reset { Some(U256::ZERO) } else { value }
+    }
+
+    /// Shows a speculative write to later readers, in place of an earlier one of the same writer.
+    pub fn publish(&self, writer: TxIndex, value: U256) {
+        let mut cell = self.lock();
+        match cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
+            Ok(at) => cell.pending[at].1 = value,
+            Err(at) => cell.pending.insert(at, (writer, value)),
+        }
+    }
+
+    /// Takes a speculative write back.
+    pub fn retract(&self, writer: TxIndex) {
+        let mut cell = self.lock();
+        if let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
+            cell.pending.remove(at);
+        }
+    }
+
+    /// Makes a write final. Only the commit frontier calls this, in block order.
+    pub fn commit(&self, writer: TxIndex, value: U256) {
+        let mut cell = self.lock();
+        if let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
+            cell.pending.remove(at);
+        }
+        cell.committed = Some(value);
+        cell.writer = Some(writer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AccountWrite, AccountWriteKind, MultiVersionState};
+    use super::*;
+
+    const CREATE: AccountWrite =
+        AccountWrite { kind: AccountWriteKind::Create, ..AccountWrite::credit(U256::ZERO) };
+
+    #[test]
+    fn a_guess_is_the_newest_write_below_the_reader() {
+        let state = MultiVersionState::with_capacity(1, 1);
+        let account = state.account(Address::ZERO);
+        let slot = state.slot(Address::ZERO, U256::ONE);
+        let guess = |reader| slot.guess(account, TxIndex::new(reader)).map(|v| v.to::<u64>());
+        assert_eq!(guess(1), None);
+        slot.publish(TxIndex::new(3), U256::from(30));
+        slot.publish(TxIndex::new(1), U256::from(10));
+        assert_eq!(guess(1), None);
+        slot.load(U256::from(5));
+        slot.load(U256::from(6));
+        assert_eq!([guess(1), guess(2), guess(4)], [Some(5), Some(10), Some(30)]);
+        slot.retract(TxIndex::new(3));
+        assert_eq!(guess(4), Some(10));
+        slot.commit(TxIndex::new(1), U256::from(11));
+        assert_eq!(slot.committed(account), Some(U256::from(11)));
+    }
+
+    #[test]
+    fn a_storage_reset_wipes_earlier_writes_but_not_its_own() {
+        let state = MultiVersionState::with_capacity(1, 1);
+        let account = state.account(Address::ZERO);
+        let [old, new] = [1, 2].map(|slot| state.slot(Address::ZERO, U256::from(slot)));
+        old.load(U256::from(5));
+        account.publish(TxIndex::new(2), CREATE);
+        new.publish(TxIndex::new(2), U256::from(9));
+        assert_eq!(old.guess(account, TxIndex::new(2)), Some(U256::from(5)));
+        assert_eq!(old.guess(account, TxIndex::new(3)), Some(U256::ZERO));
+        assert_eq!(new.guess(account, TxIndex::new(3)), Some(U256::from(9)));
+
+        let read = SlotRead { entry: old, account, served: U256::from(5) };
+        assert!(read.stands());
+        account.commit(TxIndex::new(2), CREATE, false);
+        new.commit(TxIndex::new(2), U256::from(9));
+        assert!(!read.stands());
+        assert_eq!(old.committed(account), Some(U256::ZERO));
+        assert_eq!(new.committed(account), Some(U256::from(9)));
+    }
+}
