@@ -10,7 +10,6 @@ mod replay;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
-use exit::Exit;
 use std::process::ExitCode;
 
 /// Execution allocates in every worker at once, which the system allocator serves worst.
@@ -22,10 +21,10 @@ fn main() -> ExitCode {
         None => help(),
         Some(Command::Replay(args)) => replay::run(&args),
     };
-    exit::report(done).into()
+    exit::report(done)
 }
 
-fn help() -> anyhow::Result<Exit> {
+fn help() -> anyhow::Result<ExitCode> {
     Cli::command().print_help()?;
-    Ok(Exit::Success)
+    Ok(ExitCode::SUCCESS)
 }
