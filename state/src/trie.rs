@@ -41,24 +41,22 @@ impl WitnessTrie {
     /// Indexes the nodes of a witness by their hash.
     ///
     /// Nodes may come in any order and more than once. An empty trie's node (RLP `0x80`) is
-    /// accepted and not needed. A node that no path from the root reaches proves nothing and is
-    /// ignored, as long as it is one: real witnesses list nodes of the state after the block too.
+    /// accepted and not needed. What no path from the root reaches proves nothing and is ignored,
+    /// well-formed or not: real witnesses list nodes of the state after the block, and leaf values,
+    /// as well. A node that is reached and malformed is an error of the operation that reaches it.
     ///
     /// # Errors
     ///
-    /// [`StateError::MalformedNode`] for a node that is not one, [`StateError::MissingNode`] if the
-    /// root's node is not there.
+    /// [`StateError::MissingNode`] if the root's node is not there, [`StateError::MalformedNode`] if
+    /// it is not one.
     pub fn new(
         state_root: B256,
         nodes: impl IntoIterator<Item = Bytes>,
     ) -> Result<Self, StateError> {
-        let nodes = NodeStore::new(nodes)?;
+        let nodes = NodeStore::new(nodes);
         let accounts = root_link(state_root);
-        if !accounts.is_empty() && !nodes.contains(&state_root) {
-            return Err(StateError::MissingNode {
-                node: state_root,
-                what: "the state root".into(),
-            });
+        if !accounts.is_empty() {
+            nodes.check_root(state_root)?;
         }
         Ok(Self { nodes, accounts, storages: BTreeMap::new() })
     }

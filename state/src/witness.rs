@@ -48,7 +48,7 @@ impl Witness {
     /// # Errors
     ///
     /// [`StateError::NotProven`] if the trie holds another value, [`StateError::MissingNode`] if it
-    /// proves none, [`StateError::MalformedNode`] for a damaged node. Accounts are looked at before
+    /// proves none, [`StateError::MalformedNode`] if it is broken. Accounts are looked at before
     /// absent addresses, both in ascending order, and the first error is returned.
     pub fn verify(&self, prestate: &Prestate) -> Result<(), StateError> {
         let trie = self.trie()?;

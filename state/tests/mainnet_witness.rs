@@ -4,7 +4,7 @@
 //! The blocks lie outside of the repository. Without them the tests say so and pass, but in CI
 //! their absence is a failure.
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256, map::AddressMap};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use flate2::read::GzDecoder;
 use multilane_state::{Prestate, PrestateAccount, StateError, Witness, WitnessTrie};
 use revm::{DatabaseRef, primitives::KECCAK_EMPTY};
@@ -27,7 +27,7 @@ struct WitnessFile {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PrestateFile {
-    accounts: AddressMap<AccountFile>,
+    accounts: BTreeMap<Address, AccountFile>,
     absent: Vec<Address>,
 }
 
@@ -215,9 +215,9 @@ fn a_geth_trace_gives_the_prestate_of_the_block() {
         assert_eq!(account.balance, expected.balance, "{address}");
         assert_eq!(account.nonce, expected.nonce, "{address}");
         assert_eq!(account.code_hash, expected.code_hash, "{address}");
-        for (slot, value) in &account.storage {
+        account.storage.iter().for_each(|(slot, value)| {
             assert_eq!(prestate.storage_ref(*address, *slot).unwrap(), *value, "{address} {slot}");
-        }
+        });
         if account.code_hash != KECCAK_EMPTY {
             let code = traced.code_by_hash_ref(account.code_hash).unwrap();
             assert_eq!(keccak256(code.original_byte_slice()), account.code_hash);

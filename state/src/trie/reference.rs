@@ -2,7 +2,7 @@
 //! roots that tests compare with, and every node as a witness.
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_trie::{HashBuilder, Nibbles, TrieAccount, proof::ProofRetainer};
+use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles, TrieAccount, proof::ProofRetainer};
 use std::collections::BTreeMap;
 
 /// An account with all its storage.
@@ -18,6 +18,10 @@ pub(crate) type ReferenceState = BTreeMap<Address, ReferenceAccount>;
 
 /// The root of a trie over these keys and values, and all its nodes.
 pub(crate) fn trie(entries: &BTreeMap<B256, Vec<u8>>) -> (B256, Vec<Bytes>) {
+    if entries.is_empty() {
+        // alloy-trie would list the empty trie's node, which no witness needs.
+        return (EMPTY_ROOT_HASH, Vec::new());
+    }
     let keys = entries.keys().map(Nibbles::unpack).collect();
     let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(keys));
     for (key, value) in entries {

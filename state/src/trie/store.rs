@@ -18,6 +18,9 @@ use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 #[derive(Clone, Debug, Default)]
 pub(super) struct NodeStore {
     nodes: B256Map<Node>,
+    /// Why what has this hash is not a node. An error only if a trie leads to it: witnesses of some
+    /// sources list leaf values among the nodes.
+    malformed: B256Map<alloy_rlp::Error>,
 }
 
 /// Where in a trie a hash was met, which limits what its node may be.
@@ -55,28 +58,38 @@ pub(super) struct Found<'a> {
 
 impl NodeStore {
     /// Decodes and indexes nodes.
-    pub(super) fn new(nodes: impl IntoIterator<Item = Bytes>) -> Result<Self, StateError> {
+    pub(super) fn new(nodes: impl IntoIterator<Item = Bytes>) -> Self {
         let mut store = Self::default();
         for raw in nodes {
             let hash = keccak256(&raw);
-            let node = Node::decode(&raw).map_err(|cause| malformed(hash, &cause))?;
-            if let Some(node) = node {
-                store.nodes.insert(hash, node);
+            match Node::decode(&raw) {
+                Ok(Some(node)) => {
+                    store.nodes.insert(hash, node);
+                }
+                Ok(None) => {}
+                Err(cause) => {
+                    store.malformed.insert(hash, cause);
+                }
             }
         }
-        Ok(store)
+        store
     }
 
-    /// Whether the store holds a node.
-    pub(super) fn contains(&self, hash: &B256) -> bool {
-        self.nodes.contains_key(hash)
+    /// Checks that a trie with this root hash can be entered.
+    pub(super) fn check_root(&self, root: B256) -> Result<(), StateError> {
+        let node = self.find(root, || "the state root".into())?;
+        check_place(root, node, Place::ROOT)
+    }
+
+    fn find(&self, hash: B256, what: impl FnOnce() -> String) -> Result<&Node, StateError> {
+        self.nodes.get(&hash).ok_or_else(|| match self.malformed.get(&hash) {
+            Some(cause) => malformed(hash, cause),
+            None => StateError::MissingNode { node: hash, what: what() },
+        })
     }
 
     fn load(&self, hash: B256, place: Place, what: &StateLocation) -> Result<&Node, StateError> {
-        let node = self
-            .nodes
-            .get(&hash)
-            .ok_or_else(|| StateError::MissingNode { node: hash, what: what.to_string() })?;
+        let node = self.find(hash, || what.to_string())?;
         check_place(hash, node, place)?;
         Ok(node)
     }

@@ -128,11 +128,16 @@ fn a_leaf_that_holds_no_account_is_malformed() {
 }
 
 #[test]
-fn a_node_outside_the_trie_is_ignored() {
+fn only_what_the_root_leads_to_matters() {
     let (root, mut nodes) = reference::state(&sample());
     nodes.extend(reference::trie(&[(B256::ZERO, vec![1; 40])].into()).1);
+    let no_node = Bytes::from_static(&[0xa0; 33]);
+    nodes.extend([no_node.clone(), Bytes::new()]);
     let mut trie = WitnessTrie::new(root, nodes).unwrap();
     assert_root(&mut trie, &sample());
+
+    let error = WitnessTrie::new(keccak256(&no_node), [no_node]).unwrap_err();
+    assert!(matches!(error, StateError::MalformedNode { .. }), "{error}");
 }
 
 #[test]

@@ -82,9 +82,9 @@ fn a_witness_serves_as_state() {
     assert_sync(&state);
     for (address, expected) in prestate.accounts() {
         assert_eq!(state.basic_ref(*address).unwrap(), prestate.basic_ref(*address).unwrap());
-        for (slot, value) in &expected.storage {
+        expected.storage.iter().for_each(|(slot, value)| {
             assert_eq!(state.storage_ref(*address, *slot).unwrap(), *value);
-        }
+        });
     }
     assert_eq!(state.basic_ref(Address::with_last_byte(99)).unwrap(), None);
     assert_eq!(state.storage_ref(Address::with_last_byte(99), U256::ONE).unwrap(), U256::ZERO);

@@ -21,7 +21,7 @@ fn key(start: &[u8], end: &[u8]) -> B256 {
 fn remove_one(keys: &[B256], removed: B256, value: &[u8]) {
     let mut entries: Entries = keys.iter().map(|key| (*key, value.to_vec())).collect();
     let (root, nodes) = reference::trie(&entries);
-    let mut store = NodeStore::new(nodes).unwrap();
+    let mut store = NodeStore::new(nodes);
     let mut link = root_link(root);
     store.set(&mut link, removed, None, &WHAT).unwrap();
     entries.remove(&removed);
@@ -85,10 +85,9 @@ fn a_missing_sibling_is_named_and_changes_nothing() {
     // Unlike values, since equal leaves would be one node.
     let entries: Entries = [(keys[0], vec![7; 40]), (keys[1], vec![6; 40])].into();
     let (root, nodes) = reference::trie(&entries);
-    let full = NodeStore::new(nodes.clone()).unwrap();
+    let full = NodeStore::new(nodes.clone());
     let sibling = full.get(&root_link(root), keys[1], &WHAT).unwrap().unwrap().node;
-    let mut partial =
-        NodeStore::new(nodes.into_iter().filter(|node| keccak256(node) != sibling)).unwrap();
+    let mut partial = NodeStore::new(nodes.into_iter().filter(|node| keccak256(node) != sibling));
 
     let mut link = root_link(root);
     let error = partial.set(&mut link, keys[0], None, &WHAT).unwrap_err();
@@ -126,8 +125,7 @@ fn a_node_where_it_does_not_belong_is_refused() {
         Node::Extension { path: Nibbles::from_nibbles([0]), child: Link::Hash(leaf_hash) };
     for root in [root, extension] {
         let root_hash = keccak256(root.to_rlp());
-        let store =
-            NodeStore::new([&leaf, &below, &root].map(|node| node.to_rlp().into())).unwrap();
+        let store = NodeStore::new([&leaf, &below, &root].map(|node| node.to_rlp().into()));
         let error = store.get(&root_link(root_hash), B256::ZERO, &WHAT).unwrap_err();
         let refused =
             matches!(&error, StateError::MalformedNode { node, .. } if *node == leaf_hash);
@@ -161,7 +159,7 @@ proptest! {
             (any_key(), prop::option::weighted(0.4, any_value()), prop::bool::ANY), 0..60),
     ) {
         let (root, nodes) = reference::trie(&initial);
-        let mut store = NodeStore::new(nodes).unwrap();
+        let mut store = NodeStore::new(nodes);
         let mut link = root_link(root);
         let mut entries: Entries = initial;
         for (key, value, is_committed) in changes {
