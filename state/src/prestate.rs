@@ -39,12 +39,7 @@ pub struct PrestateAccount {
 
 impl Default for PrestateAccount {
     fn default() -> Self {
-        Self {
-            balance: U256::ZERO,
-            nonce: 0,
-            code_hash: KECCAK_EMPTY,
-            storage: HashMap::default(),
-        }
+        Self { balance: U256::ZERO, nonce: 0, code_hash: KECCAK_EMPTY, storage: HashMap::default() }
     }
 }
 
