@@ -57,7 +57,5 @@ pub(crate) fn state_roots(
             .map_err(|error| error.to_string().into()),
         None => Err(Cow::Borrowed(NO_WITNESS)),
     };
-    StateRoots::unavailable(NO_WITNESS)
-        .with_after_block(after_block)
-        .with_after_transactions(intermediate)
+    StateRoots { after_block, after_transactions: intermediate }
 }
