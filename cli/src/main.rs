@@ -1,2 +1,30 @@
-//! The command line of Multilane.
-fn main() {}
+//! The command line of Multilane: from the words that a user types to an exit status.
+//!
+//! This file knows exit statuses and nothing else; [`args`] knows the flags, and each command has a
+//! file of its own.
+
+mod args;
+mod exit;
+mod interrupt;
+mod replay;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+/// Execution allocates in every worker at once, which the system allocator serves worst.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        None => help(),
+        Some(Command::Replay(args)) => replay::run(&args),
+    };
+    exit::report(done)
+}
+
+fn help() -> anyhow::Result<ExitCode> {
+    Cli::command().print_help()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,146 @@
+//! One loaded block through the engines: once to see what comes out, then against the clock.
+//!
+//! It knows engines and time. It does not know headers, files or reports.
+
+use super::{
+    roots::{IntermediateStateRoots, Observer, with_intermediate_roots},
+    timing::{Timed, median, timed},
+};
+use crate::interrupt::Interrupt;
+use anyhow::anyhow;
+use multilane::{
+    ExecutionError, ExecutionStats, ParallelExecutor, Shared, StateSource, sequential,
+    state::BlockOutput,
+    verification::{Difference, compare_outputs},
+};
+use multilane_fixtures::archive::ArchivedBlock;
+use std::time::Duration;
+
+/// The engines of a run.
+#[derive(Debug)]
+pub(crate) struct Engines {
+    /// Whether alloy-evm's sequential executor runs.
+    pub(crate) sequential: bool,
+    /// The parallel executor, if it runs.
+    pub(crate) parallel: Option<ParallelExecutor>,
+    /// Timed executions of each engine.
+    pub(crate) repeat: usize,
+    /// Ends the repetitions early.
+    pub(crate) interrupt: Interrupt,
+}
+
+/// What executing a block gave.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    /// The output of the parallel engine, or of the sequential one if it ran alone.
+    pub(crate) output: BlockOutput,
+    /// The state roots between the transactions, before Byzantium.
+    pub(crate) intermediate_roots: IntermediateStateRoots,
+    /// Where the first deviating execution differs from the first sequential one; where only one
+    /// engine ran, from that engine's own first.
+    pub(crate) differences: Vec<Difference>,
+    /// Median time of the sequential engine.
+    pub(crate) sequential: Option<Duration>,
+    /// Median time of the parallel engine, and how it went about the block.
+    pub(crate) parallel: Option<(Duration, ExecutionStats)>,
+}
+
+type Outcome = Result<BlockOutput, ExecutionError>;
+
+impl Engines {
+    /// Executes a block.
+    ///
+    /// The first execution of each engine is not timed. It gives the output to verify, and it warms
+    /// the caches: whichever engine came first would otherwise pay for both.
+    ///
+    /// # Errors
+    ///
+    /// If an engine cannot execute the block; if only one can, the error says so.
+    pub(crate) fn execute(&self, block: &ArchivedBlock) -> anyhow::Result<Execution> {
+        let (reference, output, intermediate_roots) = self.execute_untimed(block)?;
+        let mut differences = match &reference {
+            Some(sequential) => compare_outputs(sequential, &output),
+            None => Vec::new(),
+        };
+        let mut check = |again: &BlockOutput| {
+            if differences.is_empty() {
+                differences = compare_outputs(reference.as_ref().unwrap_or(&output), again);
+            }
+        };
+
+        let (mut sequential, mut parallel) = (Vec::new(), Vec::new());
+        for _ in 0..self.repeat {
+            // In turn, so that a change of the machine's speed meets both engines.
+            if self.sequential {
+                let run = timed(|| execute_sequentially(block, &mut |_, _| {}));
+                check(&run.value?);
+                sequential.push(Timed { time: run.time, value: () });
+            }
+            if let Some(executor) = &self.parallel {
+                let source = Shared(&block.prestate);
+                let run = timed(|| executor.execute_block(&block.chain, &block.input, &source));
+                let (again, stats) = run.value?;
+                check(&again);
+                parallel.push(Timed { time: run.time, value: stats });
+            }
+            if self.interrupt.requested() {
+                break;
+            }
+        }
+        Ok(Execution {
+            output,
+            intermediate_roots,
+            differences,
+            sequential: median(sequential).map(|run| run.time),
+            parallel: median(parallel).map(|run| (run.time, run.value)),
+        })
+    }
+
+    /// The sequential output if both engines run, the output to verify, and its state roots between
+    /// the transactions.
+    fn execute_untimed(
+        &self,
+        block: &ArchivedBlock,
+    ) -> anyhow::Result<(Option<BlockOutput>, BlockOutput, IntermediateStateRoots)> {
+        let Some(executor) = &self.parallel else {
+            let (output, roots) =
+                with_intermediate_roots(block, |observe| execute_sequentially(block, observe));
+            return Ok((None, output?, roots));
+        };
+        let (parallel, roots) = with_intermediate_roots(block, |observe| -> Outcome {
+            let source = Shared(&block.prestate);
+            let (output, _) =
+                executor.execute_block_observed(&block.chain, &block.input, &source, observe)?;
+            Ok(output)
+        });
+        if !self.sequential {
+            return Ok((None, parallel?, roots));
+        }
+        let (sequential, parallel) = both(execute_sequentially(block, &mut |_, _| {}), parallel)?;
+        Ok((Some(sequential), parallel, roots))
+    }
+}
+
+fn execute_sequentially(block: &ArchivedBlock, observe: Observer<'_>) -> Outcome {
+    let Ok(db) = Shared(&block.prestate).open();
+    sequential::execute_block_observed(&block.chain, &block.input, db, observe)
+}
+
+/// Both outputs. Engines that fail differently are a mismatch as much as different outputs are.
+fn both(sequential: Outcome, parallel: Outcome) -> anyhow::Result<(BlockOutput, BlockOutput)> {
+    match (sequential, parallel) {
+        (Ok(sequential), Ok(parallel)) => Ok((sequential, parallel)),
+        (Err(sequential), Err(parallel)) if sequential.to_string() == parallel.to_string() => {
+            Err(sequential.into())
+        }
+        (Err(sequential), Err(parallel)) => Err(anyhow!(
+            "the engines fail differently: sequential: {sequential}; parallel: {parallel}"
+        )),
+        (Err(sequential), Ok(_)) => {
+            Err(anyhow!("the engines disagree: only sequential execution fails: {sequential}"))
+        }
+        (Ok(_), Err(parallel)) => {
+            Err(anyhow!("the engines disagree: only parallel execution fails: {parallel}"))
+        }
+    }
+}
