@@ -180,14 +180,13 @@ impl Archive {
             .is_none();
         let genesis: Option<Value> = read_if_there(&path, |file| BufReader::new(file))?;
         let held = match &genesis {
-            Some(genesis) => {
-                genesis.pointer("/config/chainId").and_then(Value::as_u64).ok_or_else(|| {
-                    ArchiveError::Malformed {
-                        path: path.clone(),
-                        cause: "it names no config.chainId".to_owned(),
-                    }
-                })?
-            }
+            Some(genesis) => genesis
+                .pointer("/config/chainId")
+                .and_then(Value::as_u64)
+                .ok_or_else(|| ArchiveError::Malformed {
+                    path: path.clone(),
+                    cause: "it names no config.chainId".to_owned(),
+                })?,
             None => MAINNET,
         };
         let offered = chain.spec.chain_id();

@@ -133,8 +133,7 @@ impl Node {
 
     /// The nonce of an account after a block.
     pub(super) async fn nonce(&self, address: Address, at: u64) -> Result<u64, NodeError> {
-        let nonce: U64 =
-            self.request("eth_getTransactionCount", json!([address, tag(at)])).await?;
+        let nonce: U64 = self.request("eth_getTransactionCount", json!([address, tag(at)])).await?;
         Ok(nonce.to())
     }
 
@@ -338,9 +337,10 @@ impl Refusal {
     fn new(error: TransportError) -> Self {
         let of = |kind, message| Self { kind, message, retry_after: None };
         match error {
-            RpcError::ErrorResp(payload) => {
-                of(RefusalKind::of_rpc_error(payload.code, &payload.message), payload.message.into())
-            }
+            RpcError::ErrorResp(payload) => of(
+                RefusalKind::of_rpc_error(payload.code, &payload.message),
+                payload.message.into(),
+            ),
             RpcError::Transport(TransportErrorKind::HttpError(error)) => Self::from_http(&error),
             RpcError::Transport(TransportErrorKind::HttpErrorWithRetryAfter {
                 error,
@@ -472,9 +472,8 @@ mod tests {
 
     #[test]
     fn only_passing_failures_are_repeated_and_ever_more_slowly() {
-        let http = |status, body: &str| {
-            Refusal::from_http(&HttpError { status, body: body.to_owned() })
-        };
+        let http =
+            |status, body: &str| Refusal::from_http(&HttpError { status, body: body.to_owned() });
         assert_eq!(http(429, "").wait(0), Some(FIRST_BACKOFF));
         assert_eq!(http(503, "").wait(2), Some(FIRST_BACKOFF * 4));
         assert_eq!(http(503, "").wait(60), Some(BACKOFF_MAX));

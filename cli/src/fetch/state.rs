@@ -95,8 +95,7 @@ impl<'a> ParentState<'a> {
             Err(error) => return Err(error),
         };
         // Nodes differ in what they call the code hash of an account that does not exist.
-        let code_hash =
-            if proof.code_hash.is_zero() { KECCAK256_EMPTY } else { proof.code_hash };
+        let code_hash = if proof.code_hash.is_zero() { KECCAK256_EMPTY } else { proof.code_hash };
         let info = info(proof.balance, proof.nonce, code_hash);
         let exists = !info.is_empty()
             || self.empty_may_exist

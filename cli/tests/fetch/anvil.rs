@@ -112,8 +112,7 @@ impl Anvil {
     /// transfers to new and old accounts, failures, creations, delegations, an empty block.
     fn mine_traffic(&self) {
         let [deployer, authority, sponsor, one, two, three] = ACCOUNTS;
-        let contracts: Vec<Address> =
-            (0..5).map(|nonce| deployer.create(nonce)).collect();
+        let contracts: Vec<Address> = (0..5).map(|nonce| deployer.create(nonce)).collect();
         let [adder, factory, hash_reader, history_reader, failure] = contracts[..] else {
             unreachable!("five contracts are deployed");
         };
@@ -166,7 +165,8 @@ impl Anvil {
         self.send(call_to(three, history_reader, &[2]));
         self.mine(3);
         // Block 7: an account gets code by EIP-7702, is called as a contract, and pays itself.
-        let delegation = delegation(authority, sponsor, adder, self.nonce(authority), self.nonce(sponsor));
+        let delegation =
+            delegation(authority, sponsor, adder, self.nonce(authority), self.nonce(sponsor));
         call(self.port, "eth_sendRawTransaction", json!([delegation]));
         self.send(call_to(one, authority, &[3, 4]));
         self.send(call_to(authority, adder, &[3, 4]));
@@ -229,11 +229,8 @@ fn delegation(
     let [authority_key, sponsor_key]: [PrivateKeySigner; 2] =
         [AUTHORITY_KEY, SPONSOR_KEY].map(|key| key.parse().unwrap());
     assert_eq!((authority_key.address(), sponsor_key.address()), (authority, sponsor));
-    let authorization = Authorization {
-        chain_id: U256::from(31_337),
-        address: target,
-        nonce: authority_nonce,
-    };
+    let authorization =
+        Authorization { chain_id: U256::from(31_337), address: target, nonce: authority_nonce };
     let signature = authority_key.sign_hash_sync(&authorization.signature_hash()).unwrap();
     let transaction = TxEip7702 {
         chain_id: 31_337,

@@ -13,8 +13,9 @@ use std::{
 
 /// Sends one request and gives its result.
 pub(crate) fn call(port: u16, method: &str, params: Value) -> Value {
-    let answer = post(port, &json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
-        .unwrap_or_else(|error| panic!("{method}: {error}"));
+    let answer =
+        post(port, &json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
+            .unwrap_or_else(|error| panic!("{method}: {error}"));
     assert!(answer.get("error").is_none(), "{method}: {answer}");
     answer["result"].clone()
 }

@@ -1,0 +1,6 @@
+mod anvil;
+mod rpc;
+#[test]
+fn traffic() {
+    let _a = anvil::Anvil::start();
+}
