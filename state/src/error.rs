@@ -50,9 +50,29 @@ pub enum StateError {
         /// The value of the trie.
         proven: String,
     },
+    /// A trie node of the witness that no path from the state root reaches.
+    #[error("witness node {0} is not part of the trie below the state root")]
+    UnreachableNode(B256),
+    /// A value is to be written to an account that does not exist.
+    #[error("{0} is written, but its account does not exist")]
+    NoAccount(StateLocation),
+    /// A prestate trace that cannot be used.
+    #[error("prestate trace, {}{field}: {cause}", transaction_prefix(*.transaction))]
+    PrestateTrace {
+        /// Index of the transaction in the trace, where the trouble lies within one.
+        transaction: Option<usize>,
+        /// The member that is wrong, by its path within the transaction's object.
+        field: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A genesis or chain configuration that cannot be used.
     #[error("invalid chain configuration: {0}")]
     ChainConfig(String),
+}
+
+fn transaction_prefix(transaction: Option<usize>) -> String {
+    transaction.map(|index| format!("transaction {index}, ")).unwrap_or_default()
 }
 
 impl revm::context::DBErrorMarker for StateError {}

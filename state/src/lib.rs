@@ -17,9 +17,14 @@ mod chain_spec;
 mod error;
 mod location;
 mod prestate;
+mod prestate_trace;
+mod trie;
+mod witness;
 
 pub use block::{BlockInput, BlockOutput};
 pub use chain_spec::ChainSpec;
 pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};
+pub use trie::WitnessTrie;
+pub use witness::{Witness, WitnessState};

@@ -1,1 +1,226 @@
-//! The Merkle Patricia trie over a witness.
+//! The Merkle Patricia trie over a witness: proven reads, and the state root after changes.
+//!
+//! A [`WitnessTrie`] is a *partial* state trie. It holds the nodes that a witness brings; a subtrie
+//! that no operation enters is represented by its hash alone. Since every node is found by the
+//! keccak-256 hash that its parent states for it, whatever is read is proven against the state
+//! root, and whatever the witness cannot prove is an error.
+//!
+//! It does not know blocks, transactions or rules of any fork: whether an empty account is deleted
+//! (EIP-161) is decided by whoever produced the changes.
+
+mod apply;
+mod node;
+#[cfg(test)]
+pub(crate) mod reference;
+mod store;
+
+use crate::{StateError, StateLocation};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256, map::B256Set};
+use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
+use node::Link;
+use std::collections::BTreeMap;
+use store::{Found, NodeStore, malformed, root_link};
+
+/// A partial state trie over the nodes of a witness.
+///
+/// Reads take `&self` and see every change made before. Changes are hashed by
+/// [`root`](Self::root), which costs one keccak-256 for each node on a changed path, so that it can
+/// be called after each transaction (pre-Byzantium receipts carry that root).
+///
+/// A change that fails leaves the trie as it was before that change.
+#[derive(Clone, Debug)]
+pub struct WitnessTrie {
+    nodes: NodeStore,
+    accounts: Link,
+    /// Storage tries with changes that their accounts do not carry yet. Ordered, so that the first
+    /// of several errors is always the same one.
+    storages: BTreeMap<Address, Link>,
+}
+
+impl WitnessTrie {
+    /// Indexes the nodes of a witness by their hash.
+    ///
+    /// Nodes may come in any order and more than once. An empty trie's node (RLP `0x80`) is
+    /// accepted and not needed.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::MalformedNode`] for a node that is not one, [`StateError::MissingNode`] if the
+    /// root's node is not there.
+    pub fn new(
+        state_root: B256,
+        nodes: impl IntoIterator<Item = Bytes>,
+    ) -> Result<Self, StateError> {
+        let nodes = NodeStore::new(nodes)?;
+        let accounts = root_link(state_root);
+        if !accounts.is_empty() && !nodes.contains(&state_root) {
+            return Err(StateError::MissingNode {
+                node: state_root,
+                what: "the state root".into(),
+            });
+        }
+        Ok(Self { nodes, accounts, storages: BTreeMap::new() })
+    }
+
+    /// The account at an address, or `None` where the trie proves that there is none.
+    ///
+    /// Its `storage_root` is the one of the last [`root`](Self::root): it does not yet reflect slots
+    /// that were set since.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::MissingNode`] if the witness proves neither, [`StateError::MalformedNode`] if
+    /// the node found there holds no account.
+    pub fn account(&self, address: Address) -> Result<Option<TrieAccount>, StateError> {
+        let what = StateLocation::Account(address);
+        let found = self.nodes.get(&self.accounts, keccak256(address), &what)?;
+        found.map(decode_account).transpose()
+    }
+
+    /// The value of a storage slot; zero where the trie proves that the slot or its account does
+    /// not exist.
+    ///
+    /// # Errors
+    ///
+    /// As for [`account`](Self::account).
+    pub fn storage(&self, address: Address, slot: U256) -> Result<U256, StateError> {
+        match self.storages.get(&address) {
+            Some(trie) => self.slot_in(trie, address, slot),
+            None => match self.account(address)? {
+                Some(account) => self.slot_in(&root_link(account.storage_root), address, slot),
+                None => Ok(U256::ZERO),
+            },
+        }
+    }
+
+    fn slot_in(&self, trie: &Link, address: Address, slot: U256) -> Result<U256, StateError> {
+        let what = StateLocation::Slot(address, slot);
+        let Some(found) = self.nodes.get(trie, slot_key(slot), &what)? else {
+            return Ok(U256::ZERO);
+        };
+        alloy_rlp::decode_exact(found.value).map_err(|cause| malformed(found.node, &cause))
+    }
+
+    /// Creates an account, or changes its balance (in wei), nonce and code hash. Its storage stays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`account`](Self::account).
+    pub fn set_account(
+        &mut self,
+        address: Address,
+        balance: U256,
+        nonce: u64,
+        code_hash: B256,
+    ) -> Result<(), StateError> {
+        let storage_root =
+            self.account(address)?.map_or(EMPTY_ROOT_HASH, |account| account.storage_root);
+        self.write_account(address, &TrieAccount::new(nonce, balance, storage_root, code_hash))
+    }
+
+    fn write_account(&mut self, address: Address, account: &TrieAccount) -> Result<(), StateError> {
+        let what = StateLocation::Account(address);
+        let value = alloy_rlp::encode(account).into();
+        self.nodes.set(&mut self.accounts, keccak256(address), Some(value), &what)
+    }
+
+    /// Deletes an account with its storage. Deleting one that does not exist changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`account`](Self::account). The missing node may also be the one beside the deleted
+    /// account's, which a deletion can move.
+    pub fn delete_account(&mut self, address: Address) -> Result<(), StateError> {
+        let what = StateLocation::Account(address);
+        self.nodes.set(&mut self.accounts, keccak256(address), None, &what)?;
+        self.storages.remove(&address);
+        Ok(())
+    }
+
+    /// Sets a storage slot; zero deletes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`delete_account`](Self::delete_account), and [`StateError::NoAccount`] for a value in
+    /// an account that does not exist.
+    pub fn set_storage(
+        &mut self,
+        address: Address,
+        slot: U256,
+        value: U256,
+    ) -> Result<(), StateError> {
+        let mut trie = match self.storages.get_mut(&address) {
+            Some(trie) => core::mem::take(trie),
+            None => match self.account(address)? {
+                Some(account) => root_link(account.storage_root),
+                None if value.is_zero() => return Ok(()),
+                None => return Err(StateError::NoAccount(StateLocation::Slot(address, slot))),
+            },
+        };
+        let what = StateLocation::Slot(address, slot);
+        let value = (!value.is_zero()).then(|| alloy_rlp::encode(value).into());
+        let result = self.nodes.set(&mut trie, slot_key(slot), value, &what);
+        self.storages.insert(address, trie);
+        result
+    }
+
+    /// Removes all storage of an account and needs none of its nodes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`account`](Self::account).
+    pub fn wipe_storage(&mut self, address: Address) -> Result<(), StateError> {
+        if self.account(address)?.is_some() {
+            self.storages.insert(address, Link::Empty);
+        }
+        Ok(())
+    }
+
+    /// The state root with every change so far.
+    ///
+    /// # Errors
+    ///
+    /// None that an earlier operation on the same account has not reported.
+    pub fn root(&mut self) -> Result<B256, StateError> {
+        while let Some((address, mut trie)) = self.storages.pop_first() {
+            let storage_root = self.nodes.commit(&mut trie);
+            if let Some(account) = self.account(address)? {
+                let TrieAccount { nonce, balance, code_hash, .. } = account;
+                let account = TrieAccount::new(nonce, balance, storage_root, code_hash);
+                self.write_account(address, &account)?;
+            }
+        }
+        Ok(self.nodes.commit(&mut self.accounts))
+    }
+
+    /// A node that no path from the root reaches, the one with the lowest hash: it proves nothing,
+    /// and in a witness it is most often a damaged copy of one that is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::MalformedNode`] for a reachable node that holds no account or does not belong
+    /// where it is.
+    pub fn unreachable_node(&self) -> Result<Option<B256>, StateError> {
+        let mut seen = B256Set::default();
+        let mut storage_tries = Vec::new();
+        self.nodes.walk(&self.accounts, &mut seen, &mut |leaf| {
+            storage_tries.push(root_link(decode_account(leaf)?.storage_root));
+            Ok(())
+        })?;
+        for trie in storage_tries.iter().chain(self.storages.values()) {
+            self.nodes.walk(trie, &mut seen, &mut |_| Ok(()))?;
+        }
+        Ok(self.nodes.hashes().filter(|hash| !seen.contains(*hash)).min().copied())
+    }
+}
+
+fn decode_account(found: Found<'_>) -> Result<TrieAccount, StateError> {
+    alloy_rlp::decode_exact(found.value).map_err(|cause| malformed(found.node, &cause))
+}
+
+fn slot_key(slot: U256) -> B256 {
+    keccak256(slot.to_be_bytes::<32>())
+}
+
+#[cfg(test)]
+mod tests;
