@@ -17,7 +17,7 @@ use super::{chain::Chain, error::ArchiveError, prestate::RecordedPrestate};
 use alloy::primitives::{B256, Bytes, keccak256};
 use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
@@ -278,6 +278,7 @@ fn io_error(action: &'static str, path: &Path, cause: io::Error) -> ArchiveError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn mainnet() -> Chain {
         Chain::new(1, None).unwrap()

@@ -69,11 +69,6 @@ impl Node {
         Ok(Self { provider, name, retries, stop, requests: AtomicU64::new(0) })
     }
 
-    /// Scheme, host and port of the node.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Requests sent so far, repetitions included.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -489,6 +484,6 @@ mod tests {
         let node =
             Node::new("https://user:word@node.example/v3/SECRET", Duration::from_secs(1), 0, stop)
                 .unwrap();
-        assert_eq!(node.name(), "https://node.example");
+        assert_eq!(node.name, "https://node.example");
     }
 }

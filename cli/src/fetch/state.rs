@@ -171,8 +171,10 @@ impl Database for ParentState<'_> {
             let cause = format!("the code whose hash is {code_hash} has hash {actual}");
             return Err(self.node.malformed("eth_getCode", cause));
         }
-        self.record.note_code(code_hash, code.clone());
-        Ok(Bytecode::new_raw(code))
+        let bytecode = Bytecode::new_raw_checked(code.clone())
+            .map_err(|cause| self.node.malformed("eth_getCode", format!("{code_hash}: {cause}")))?;
+        self.record.note_code(code_hash, code);
+        Ok(bytecode)
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, NodeError> {

@@ -105,7 +105,7 @@ impl Anvil {
         call(self.port, "evm_mine", json!([]));
         let block = call(self.port, "eth_getBlockByNumber", json!(["latest", false]));
         let mined = block["transactions"].as_array().map_or(0, Vec::len);
-        assert_eq!(mined, transactions, "anvil mined another number of transactions");
+        assert_eq!(mined, transactions, "transactions in block {}", block["number"]);
     }
 
     /// Deployments and their first calls in one block; then calls that meet in slots and do not,
@@ -117,8 +117,10 @@ impl Anvil {
             unreachable!("five contracts are deployed");
         };
         let call_to = |from: Address, to: Address, words: &[u64]| {
+            let data: Vec<u8> =
+                words.iter().flat_map(|&word| U256::from(word).to_be_bytes::<32>()).collect();
             json!({"from": from, "to": to, "gas": "0x30d40", "gasPrice": "0x77359400",
-                   "data": Bytes::from_iter(words.iter().flat_map(|word| U256::from(*word).to_be_bytes::<32>()))})
+                "data": Bytes::from(data)})
         };
         let with = |mut transaction: Value, more: Value| {
             let (Some(members), Value::Object(more)) = (transaction.as_object_mut(), more) else {
@@ -164,18 +166,19 @@ impl Anvil {
         self.send(call_to(two, history_reader, &[1]));
         self.send(call_to(three, history_reader, &[2]));
         self.mine(3);
-        // Block 7: an account gets code by EIP-7702, is called as a contract, and pays itself.
-        let delegation =
-            delegation(authority, sponsor, adder, self.nonce(authority), self.nonce(sponsor));
+        // Block 7: an account gets code by EIP-7702 and is called as a contract.
+        let nonces = [self.nonce(authority), self.nonce(sponsor)];
+        let delegation = delegation([authority, sponsor], nonces, adder);
         call(self.port, "eth_sendRawTransaction", json!([delegation]));
         self.send(call_to(one, authority, &[3, 4]));
-        self.send(call_to(authority, adder, &[3, 4]));
-        self.mine(3);
-        // Block 8: the child and the delegation once more, now from the state before.
+        self.mine(2);
+        // Block 8: the child and the delegation once more, now from the state before; the delegated
+        // account pays itself; a call without any gas to run.
         self.send(with(call_to(two, child, &[]), json!({"value": "0x1"})));
         self.send(call_to(three, authority, &[3, 1]));
+        self.send(call_to(authority, adder, &[3, 4]));
         self.send(json!({"from": one, "to": failure, "gas": "0x5208", "gasPrice": "0x77359400"}));
-        self.mine(3);
+        self.mine(4);
     }
 
     fn nonce(&self, address: Address) -> u64 {
@@ -218,13 +221,11 @@ fn created_by_factory(factory: Address, salt: u64) -> Address {
     factory.create2_from_code(U256::from(salt).to_be_bytes::<32>(), &runtime[1..11])
 }
 
-/// A signed EIP-7702 transaction that delegates `authority` to `target`.
+/// A signed EIP-7702 transaction in which `authority` delegates to `target`, and `sponsor` pays.
 fn delegation(
-    authority: Address,
-    sponsor: Address,
+    [authority, sponsor]: [Address; 2],
+    [authority_nonce, sponsor_nonce]: [u64; 2],
     target: Address,
-    authority_nonce: u64,
-    sponsor_nonce: u64,
 ) -> Bytes {
     let [authority_key, sponsor_key]: [PrivateKeySigner; 2] =
         [AUTHORITY_KEY, SPONSOR_KEY].map(|key| key.parse().unwrap());
