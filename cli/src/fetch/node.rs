@@ -166,8 +166,8 @@ impl Node {
         let attempts = self.repeat(method, &params, retries);
         let answer = tokio::select! {
             biased;
-            // A closed channel means that nobody can ask to stop any more, so nobody waits.
-            _ = stop.wait_for(|stop| *stop) => return Err(NodeError::Interrupted),
+            // Where the other end is gone, nobody can ask to stop any more.
+            Ok(_) = stop.wait_for(|stop| *stop) => return Err(NodeError::Interrupted),
             answer = attempts => answer?,
         };
         T::deserialize(answer).map_err(|cause| self.malformed(method, cause))

@@ -159,6 +159,8 @@ fn fetched_blocks_replay_and_are_fetched_once() {
     let run = workspace.fetch(node.port, &[]);
     run.assert_fetched(BLOCKS, 0);
     assert!(run.blocks.iter().all(|block| block["prestate"] == "trace"), "{:?}", run.blocks);
+    let slots = run.blocks.iter().filter_map(|block| block["slots"].as_u64()).sum::<u64>();
+    assert!(slots > BLOCKS + 5, "the traffic uses only {slots} slots");
     assert_eq!(replay(&workspace.archive()) as u64, BLOCKS);
 
     let files = workspace.files();
