@@ -178,7 +178,7 @@ impl Archive {
             .map_err(|cause| io_error("reading", &blocks, cause))?
             .next()
             .is_none();
-        let genesis: Option<Value> = read_if_there(&path, |file| BufReader::new(file))?;
+        let genesis: Option<Value> = read_if_there(&path, BufReader::new)?;
         let held = match &genesis {
             Some(genesis) => genesis
                 .pointer("/config/chainId")

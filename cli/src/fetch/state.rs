@@ -105,7 +105,6 @@ impl<'a> ParentState<'a> {
                         balance: proof.balance,
                         storage_root: proof.storage_hash,
                         code_hash,
-                        ..TrieAccount::default()
                     };
                     verify_proof(
                         keccak256(root),

@@ -227,7 +227,8 @@ fn passing_failures_are_repeated() {
 #[test]
 fn a_block_that_contradicts_itself_is_refused() {
     let Some(node) = Anvil::start() else { return };
-    let lies: [(fn(&mut Value), &str); 4] = [
+    type Lie = fn(&mut Value);
+    let lies: [(Lie, &str); 4] = [
         (|block| block["gasUsed"] = "0x1".into(), "block hash does not match"),
         (|block| block["transactions"][0]["value"] = "0x7".into(), "hash of transaction 0"),
         (
