@@ -25,6 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Fetch(crate::fetch::FetchArgs),
     Replay(ReplayArgs),
 }
 
@@ -33,6 +34,7 @@ Examples:
   multilane replay                      replay the embedded sample chain
   multilane replay data/mainnet         replay every block of an archive
   multilane help replay                 what replay reads, checks and reports
+  multilane fetch --rpc URL --blocks 100..110 --to blocks     write blocks of a node to an archive
 
 The memory allocator is mimalloc.";
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod exit;
+mod fetch;
 mod interrupt;
 mod replay;
 
@@ -19,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
+        Some(Command::Fetch(args)) => fetch::run(args),
         Some(Command::Replay(args)) => replay::run(&args),
     };
     exit::report(done)
