@@ -50,9 +50,6 @@ pub enum StateError {
         /// The value of the trie.
         proven: String,
     },
-    /// A trie node of the witness that no path from the state root reaches.
-    #[error("witness node {0} is not part of the trie below the state root")]
-    UnreachableNode(B256),
     /// A value is to be written to an account that does not exist.
     #[error("{0} is written, but its account does not exist")]
     NoAccount(StateLocation),

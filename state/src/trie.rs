@@ -15,7 +15,7 @@ pub(crate) mod reference;
 mod store;
 
 use crate::{StateError, StateLocation};
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256, map::B256Set};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use node::Link;
 use std::collections::BTreeMap;
@@ -41,7 +41,8 @@ impl WitnessTrie {
     /// Indexes the nodes of a witness by their hash.
     ///
     /// Nodes may come in any order and more than once. An empty trie's node (RLP `0x80`) is
-    /// accepted and not needed.
+    /// accepted and not needed. A node that no path from the root reaches proves nothing and is
+    /// ignored, as long as it is one: real witnesses list nodes of the state after the block too.
     ///
     /// # Errors
     ///
@@ -185,32 +186,10 @@ impl WitnessTrie {
         while let Some((address, mut trie)) = self.storages.pop_first() {
             let storage_root = self.nodes.commit(&mut trie);
             if let Some(account) = self.account(address)? {
-                let TrieAccount { nonce, balance, code_hash, .. } = account;
-                let account = TrieAccount::new(nonce, balance, storage_root, code_hash);
-                self.write_account(address, &account)?;
+                self.write_account(address, &TrieAccount { storage_root, ..account })?;
             }
         }
         Ok(self.nodes.commit(&mut self.accounts))
-    }
-
-    /// A node that no path from the root reaches, the one with the lowest hash: it proves nothing,
-    /// and in a witness it is most often a damaged copy of one that is needed.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::MalformedNode`] for a reachable node that holds no account or does not belong
-    /// where it is.
-    pub fn unreachable_node(&self) -> Result<Option<B256>, StateError> {
-        let mut seen = B256Set::default();
-        let mut storage_tries = Vec::new();
-        self.nodes.walk(&self.accounts, &mut seen, &mut |leaf| {
-            storage_tries.push(root_link(decode_account(leaf)?.storage_root));
-            Ok(())
-        })?;
-        for trie in storage_tries.iter().chain(self.storages.values()) {
-            self.nodes.walk(trie, &mut seen, &mut |_| Ok(()))?;
-        }
-        Ok(self.nodes.hashes().filter(|hash| !seen.contains(*hash)).min().copied())
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn trie(entries: &BTreeMap<B256, Vec<u8>>) -> (B256, Vec<Bytes>) {
     (root, nodes.filter(|node| node.len() >= 32 || keccak256(node) == root).collect())
 }
 
-/// The root of a state, and all nodes of its account trie and storage tries.
+/// The root of a state, and each node of its account trie and storage tries once.
 pub(crate) fn state(accounts: &ReferenceState) -> (B256, Vec<Bytes>) {
     let mut nodes = Vec::new();
     let mut entries = BTreeMap::new();
@@ -46,5 +46,8 @@ pub(crate) fn state(accounts: &ReferenceState) -> (B256, Vec<Bytes>) {
     }
     let (root, account_nodes) = trie(&entries);
     nodes.extend(account_nodes);
+    // Equal parts of storage tries are the same nodes.
+    nodes.sort_unstable();
+    nodes.dedup();
     (root, nodes)
 }

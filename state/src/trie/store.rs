@@ -11,10 +11,7 @@
 
 use super::node::{KEY_NIBBLES, Link, Node};
 use crate::{StateError, StateLocation};
-use alloy_primitives::{
-    B256, Bytes, keccak256,
-    map::{B256Map, B256Set},
-};
+use alloy_primitives::{B256, Bytes, keccak256, map::B256Map};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 
 /// Nodes by their keccak-256 hash.
@@ -73,11 +70,6 @@ impl NodeStore {
     /// Whether the store holds a node.
     pub(super) fn contains(&self, hash: &B256) -> bool {
         self.nodes.contains_key(hash)
-    }
-
-    /// The hashes of all nodes, in no particular order.
-    pub(super) fn hashes(&self) -> impl Iterator<Item = &B256> {
-        self.nodes.keys()
     }
 
     fn load(&self, hash: B256, place: Place, what: &StateLocation) -> Result<&Node, StateError> {
@@ -284,53 +276,6 @@ impl NodeStore {
     fn keep(&mut self, link: &mut Link, hash: B256) {
         if let Link::Node(node) = core::mem::replace(link, Link::Hash(hash)) {
             self.nodes.insert(hash, *node);
-        }
-    }
-
-    /// Collects the hashes of all stored nodes of a trie, and calls `on_leaf` with the value and
-    /// node of each of its leaves. Nodes that the store lacks are passed over.
-    pub(super) fn walk<'a>(
-        &'a self,
-        root: &'a Link,
-        seen: &mut B256Set,
-        on_leaf: &mut dyn FnMut(Found<'a>) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        self.walk_below(root, Place::ROOT, B256::ZERO, seen, on_leaf)
-    }
-
-    fn walk_below<'a>(
-        &'a self,
-        link: &'a Link,
-        place: Place,
-        holder: B256,
-        seen: &mut B256Set,
-        on_leaf: &mut dyn FnMut(Found<'a>) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        let (node, holder) = match link {
-            Link::Empty => return Ok(()),
-            Link::Node(node) => (&**node, holder),
-            Link::Hash(hash) => match self.nodes.get(hash) {
-                Some(node) if seen.insert(*hash) => {
-                    // Also what ends the recursion: each level takes nibbles off the key.
-                    check_place(*hash, node, place)?;
-                    (node, *hash)
-                }
-                _ => return Ok(()),
-            },
-        };
-        match node {
-            Node::Leaf { value, .. } => on_leaf(Found { value, node: holder }),
-            Node::Extension { path, child } => {
-                let place =
-                    Place { remaining: place.remaining - path.len(), below_extension: true };
-                self.walk_below(child, place, holder, seen, on_leaf)
-            }
-            Node::Branch { children } => {
-                let place = Place { remaining: place.remaining - 1, below_extension: false };
-                children
-                    .iter()
-                    .try_for_each(|child| self.walk_below(child, place, holder, seen, on_leaf))
-            }
         }
     }
 }

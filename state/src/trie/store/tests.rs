@@ -16,8 +16,8 @@ fn key(start: &[u8], end: &[u8]) -> B256 {
     B256::from_slice(&Nibbles::from_nibbles(nibbles).pack())
 }
 
-/// Removes `removed` from a trie of `keys` with the same `value` each, through a witness without
-/// the nodes that `left_out` picks, and compares the root with the reference.
+/// Removes `removed` from a trie that holds the same value under all `keys`, and compares the root
+/// with the reference.
 fn remove_one(keys: &[B256], removed: B256, value: &[u8]) {
     let mut entries: Entries = keys.iter().map(|key| (*key, value.to_vec())).collect();
     let (root, nodes) = reference::trie(&entries);
@@ -82,7 +82,8 @@ fn extensions_above_and_below_a_collapsed_branch_become_one() {
 #[test]
 fn a_missing_sibling_is_named_and_changes_nothing() {
     let keys = [key(&[1], &[1]), key(&[2], &[1])];
-    let entries: Entries = keys.iter().map(|key| (*key, vec![7; 40])).collect();
+    // Unlike values, since equal leaves would be one node.
+    let entries: Entries = [(keys[0], vec![7; 40]), (keys[1], vec![6; 40])].into();
     let (root, nodes) = reference::trie(&entries);
     let full = NodeStore::new(nodes.clone()).unwrap();
     let sibling = full.get(&root_link(root), keys[1], &WHAT).unwrap().unwrap().node;
@@ -102,7 +103,7 @@ fn a_missing_sibling_is_named_and_changes_nothing() {
     partial.set(&mut link, keys[0], Some(vec![8; 40].into()), &WHAT).unwrap();
     partial.set(&mut link, key(&[3], &[]), Some(vec![9].into()), &WHAT).unwrap();
     let changed: Entries =
-        [(keys[0], vec![8; 40]), (keys[1], vec![7; 40]), (key(&[3], &[]), vec![9])].into();
+        [(keys[0], vec![8; 40]), (keys[1], vec![6; 40]), (key(&[3], &[]), vec![9])].into();
     assert_eq!(partial.commit(&mut link), reference::trie(&changed).0);
     // With a third child the branch stays, and so the removal succeeds now.
     partial.set(&mut link, keys[0], None, &WHAT).unwrap();
@@ -132,9 +133,6 @@ fn a_node_where_it_does_not_belong_is_refused() {
             matches!(&error, StateError::MalformedNode { node, .. } if *node == leaf_hash);
         // Below the extension the leaf has the right length and the wrong kind.
         assert!(refused, "{error}");
-        assert!(
-            store.walk(&root_link(root_hash), &mut B256Set::default(), &mut |_| Ok(())).is_err()
-        );
     }
 }
 

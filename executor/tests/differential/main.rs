@@ -1,0 +1,5 @@
+//! The parallel executor against the oracle: same outputs, same errors, at every thread count and
+//! under every prediction.
+
+mod mainnet;
+mod predictors;
