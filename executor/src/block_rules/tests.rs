@@ -12,6 +12,9 @@ const OSAKA: u64 = 1_764_900_000;
 const LONDON_BLOCK: u64 = 12_965_000;
 const DAO_BLOCK: u64 = 1_920_000;
 
+/// How to break a rule, and the error that it must give.
+type BrokenRule<T> = (fn(&mut T), fn(&Error) -> bool);
+
 fn prague_parent() -> Header {
     Header {
         number: 22_500_000,
@@ -70,7 +73,7 @@ fn a_valid_child_breaks_no_rule() {
 fn each_header_rule_is_named_when_it_is_broken() {
     let parent = prague_parent();
     let valid = child(&parent);
-    let cases: Vec<(fn(&mut Header), fn(&Error) -> bool)> = vec![
+    let cases: Vec<BrokenRule<Header>> = vec![
         (|h| h.number += 1, |e| matches!(e, Error::Number { .. })),
         (|h| h.parent_hash = B256::ZERO, |e| matches!(e, Error::ParentHash { .. })),
         (|h| h.timestamp -= 12, |e| matches!(e, Error::Timestamp { .. })),
@@ -186,7 +189,7 @@ fn the_reserve_price_holds_from_osaka_on() {
 #[test]
 fn each_body_rule_is_named_when_it_is_broken() {
     let valid = block(Header { blob_gas_used: Some(0), ..child(&prague_parent()) });
-    let cases: Vec<(fn(&mut BlockInput), fn(&Error) -> bool)> = vec![
+    let cases: Vec<BrokenRule<BlockInput>> = vec![
         (
             |b| b.transactions = vec![legacy(Some(1), Bytes::new())],
             |e| matches!(e, Error::BodyCommitment { field: Field::TransactionsRoot, .. }),

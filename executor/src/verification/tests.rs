@@ -18,6 +18,9 @@ use revm::{
 
 /// A time within Prague on mainnet, in seconds.
 const PRAGUE: u64 = 1_750_000_000;
+/// What must be found, and the change that it must be found in.
+type Change<Kind, T> = (Kind, fn(&mut T));
+
 const ADDRESS: Address = Address::with_last_byte(7);
 const SLOT: U256 = U256::ONE;
 
@@ -105,7 +108,7 @@ fn the_list_has_what_exists_at_the_fork() {
 #[test]
 fn each_false_commitment_is_named() {
     let output = output();
-    let cases: [(CheckKind, fn(&mut BlockInput)); 10] = [
+    let cases: [Change<CheckKind, BlockInput>; 10] = [
         (CheckKind::HeaderHash, |b| b.hash = Some(B256::ZERO)),
         (CheckKind::TransactionsRoot, |b| b.header.transactions_root = B256::ZERO),
         (CheckKind::OmmersHash, |b| b.header.ommers_hash = B256::ZERO),
@@ -198,7 +201,7 @@ fn each_difference_is_found_and_placed() {
     let receipt_field = |field| Place::Receipt { transaction: 1, field };
     let account_field = |field| Place::Account { address: ADDRESS, field };
     let revert_field = |field| Place::Revert { transition: 0, address: ADDRESS, field };
-    let cases: Vec<(Place, fn(&mut BlockOutput))> = vec![
+    let cases: Vec<Change<Place, BlockOutput>> = vec![
         (Place::ReceiptCount, |o| drop(o.receipts.pop())),
         (receipt_field("status"), |o| o.receipts[1] = receipt(true, 42_000)),
         (receipt_field("cumulative gas used"), |o| o.receipts[1] = receipt(false, 42_001)),
