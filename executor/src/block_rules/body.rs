@@ -2,7 +2,7 @@
 
 use super::{BlockRuleError, HeaderField};
 use alloy_consensus::{
-    Transaction,
+    Signed, Transaction, TxEip4844Variant, TxEnvelope,
     proofs::{calculate_ommers_root, calculate_transaction_root, calculate_withdrawals_root},
 };
 use alloy_hardforks::EthereumHardforks;
@@ -26,6 +26,7 @@ const MAX_OMMERS: usize = 2;
 pub fn check_body(chain: &ChainSpec, block: &BlockInput) -> Result<(), BlockRuleError> {
     let header = &block.header;
     check_size(chain, block)?;
+    check_sidecars(block)?;
     commitment(
         HeaderField::TransactionsRoot,
         header.transactions_root,
@@ -69,6 +70,19 @@ fn check_size(chain: &ChainSpec, block: &BlockInput) -> Result<(), BlockRuleErro
         return Err(BlockRuleError::BlockTooLarge { bytes, maximum: MAX_RLP_BLOCK_SIZE });
     }
     Ok(())
+}
+
+/// A block holds the hashes of blobs alone (EIP-4844). The transactions root does not tell: it is
+/// computed over the transactions without their blobs.
+fn check_sidecars(block: &BlockInput) -> Result<(), BlockRuleError> {
+    let carries_blobs = |transaction: &TxEnvelope| {
+        let blob_transaction = transaction.as_eip4844().map(Signed::tx);
+        matches!(blob_transaction, Some(TxEip4844Variant::TxEip4844WithSidecar(_)))
+    };
+    match block.transactions.iter().position(|transaction| carries_blobs(transaction.inner())) {
+        Some(transaction) => Err(BlockRuleError::BlobSidecar { transaction }),
+        None => Ok(()),
+    }
 }
 
 fn check_withdrawals(chain: &ChainSpec, block: &BlockInput) -> Result<(), BlockRuleError> {

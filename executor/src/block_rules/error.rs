@@ -128,6 +128,12 @@ pub enum BlockRuleError {
         /// Index of the transaction.
         transaction: usize,
     },
+    /// A blob transaction with its blobs, as it travels before it is in a block (EIP-4844).
+    #[error("transaction {transaction} carries its blobs")]
+    BlobSidecar {
+        /// Index of the transaction.
+        transaction: usize,
+    },
     /// The RLP of the block is too long (EIP-7934).
     #[error("the block has {bytes} bytes, at most {maximum} are allowed")]
     BlockTooLarge {

@@ -15,6 +15,8 @@
 mod body;
 mod error;
 mod header;
+#[cfg(test)]
+mod tests;
 
 pub use body::{MAX_RLP_BLOCK_SIZE, check_body};
 pub use error::{BlockRuleError, HeaderField};

@@ -10,6 +10,8 @@ mod comparison;
 mod header_commitments;
 mod intermediate_roots;
 mod state_roots;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Check, CheckKind, CheckOutcome};
 pub use comparison::{Difference, DifferencePlace, compare_outputs};

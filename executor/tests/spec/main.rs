@@ -16,10 +16,15 @@ mod network;
 mod runner;
 mod state;
 
+use fixture::SpecTest;
 use import::Engines;
-use rayon::prelude::*;
 use runner::Tally;
-use std::path::PathBuf;
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 /// Runs this environment variable's archive tests: `1` with both engines, `sequential` with the
 /// oracle alone.
@@ -45,10 +50,10 @@ fn run_multi_transaction_tests(file: &str, expected: usize) {
     let Some(path) = spec_tests(file) else { return };
     let tests = archive::read_json_gz(&path).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(tests.len(), expected, "tests in {file}");
-    let tally = tests
-        .par_iter()
-        .map_init(Engines::both, |engines, (name, test)| runner::judge(name, test, engines))
-        .collect::<Tally>();
+    let judge = |engines: &Engines, (name, test): (&String, &SpecTest)| {
+        Tally::default().with(runner::judge(name, test, engines))
+    };
+    let tally = on_all_cores(tests.iter(), Engines::both, judge);
     tally.assert_passed(file);
 }
 
@@ -77,19 +82,46 @@ fn every_blockchain_test_of_the_stable_release() {
     };
     let file = "eest_v5.4.0_blockchain_tests.tar.zst";
     let Some(path) = spec_tests(file) else { return };
-    let tally = archive::stream_tar_zst(&path, |files| {
-        files
-            .par_bridge()
-            .map_init(engines, |engines, (file, content)| {
-                let tests = fixture::parse(&content)
-                    .unwrap_or_else(|error| panic!("{file} cannot be read: {error}"));
-                tests
-                    .iter()
-                    .map(|(name, test)| runner::judge(name, test, engines))
-                    .collect::<Tally>()
-            })
-            .reduce(Tally::default, Tally::merge)
-    })
-    .unwrap_or_else(|error| panic!("{error}"));
+    let judge = |engines: &Engines, (file, content): (String, Vec<u8>)| {
+        let tests = fixture::parse(&content)
+            .unwrap_or_else(|error| panic!("{file} cannot be read: {error}"));
+        tests.iter().fold(Tally::default(), |tally, (name, test)| {
+            tally.with(runner::judge(name, test, engines))
+        })
+    };
+    let tally = archive::stream_tar_zst(&path, |files| on_all_cores(files, engines, judge))
+        .unwrap_or_else(|error| panic!("{error}"));
     tally.assert_passed(file);
+}
+
+/// Judges items on as many threads as there are cores, each with its own engines.
+///
+/// Not on rayon's pool: a pool's thread that waits for an executor's own pool takes up further
+/// items of its own in the meantime, one on top of the other, until its stack is full.
+fn on_all_cores<T: Send>(
+    items: impl Iterator<Item = T> + Send,
+    engines: impl Fn() -> Engines + Sync,
+    judge: impl Fn(&Engines, T) -> Tally + Sync,
+) -> Tally {
+    let items = Mutex::new(items);
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let engines = engines();
+                    let mut tally = Tally::default();
+                    while let Some(item) = next() {
+                        tally = tally.merge(judge(&engines, item));
+                    }
+                    tally
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .fold(Tally::default(), Tally::merge)
+    })
 }

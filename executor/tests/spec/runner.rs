@@ -12,9 +12,6 @@ use alloy_consensus::{Block, TxEnvelope};
 use alloy_primitives::Address;
 use std::collections::BTreeMap;
 
-/// Failures that are shown in full; a broken rule breaks thousands of tests alike.
-const SHOWN_FAILURES: usize = 40;
-
 /// How many tests passed, and what went wrong in the others.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -42,7 +39,7 @@ impl Tally {
         self
     }
 
-    fn with(mut self, verdict: Verdict) -> Self {
+    pub(crate) fn with(mut self, verdict: Verdict) -> Self {
         match verdict {
             Verdict::Passed => self.passed += 1,
             Verdict::Limited(cause) => *self.limited.entry(cause).or_default() += 1,
@@ -63,28 +60,20 @@ impl Tally {
         for (cause, count) in &self.limited {
             eprintln!("  limited, {count} tests: {cause}");
         }
+        // One cause breaks many parameters of a test alike: the first of each test says it.
+        let mut by_test = BTreeMap::<&str, (usize, &str)>::new();
+        for failure in &self.failures {
+            let test = failure.split_once('[').map_or(failure.as_str(), |(test, _)| test);
+            by_test.entry(test).or_insert((0, failure)).0 += 1;
+        }
+        let report: Vec<_> =
+            by_test.values().map(|(count, first)| format!("{count} like {first}")).collect();
         assert!(
             self.failures.is_empty(),
-            "{} tests of {file} fail; the first:\n{}",
+            "{} tests of {file} fail:\n{}",
             self.failures.len(),
-            self.failures[..self.failures.len().min(SHOWN_FAILURES)].join("\n")
+            report.join("\n")
         );
-    }
-}
-
-impl FromIterator<Verdict> for Tally {
-    fn from_iter<I: IntoIterator<Item = Verdict>>(verdicts: I) -> Self {
-        verdicts.into_iter().fold(Self::default(), Self::with)
-    }
-}
-
-impl rayon::iter::FromParallelIterator<Verdict> for Tally {
-    fn from_par_iter<I>(verdicts: I) -> Self
-    where
-        I: rayon::iter::IntoParallelIterator<Item = Verdict>,
-    {
-        use rayon::iter::ParallelIterator;
-        verdicts.into_par_iter().fold(Self::default, Self::with).reduce(Self::default, Self::merge)
     }
 }
 
