@@ -24,12 +24,13 @@ use revm::{
     context_interface::result::{EVMError, HaltReason, ResultAndState},
 };
 use std::{
+    any::Any,
     collections::VecDeque,
     error::Error,
     ops::{ControlFlow, Range},
     panic::{self, AssertUnwindSafe},
     sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError,
+        Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -48,9 +49,14 @@ pub(crate) enum FinalError {
     Panic(String),
 }
 
-/// No worker could open the source.
+/// Why an execution ended without a final word.
 #[derive(Debug)]
-pub(crate) struct OpenError<E>(pub(crate) E);
+pub(crate) enum EngineError<E> {
+    /// The calling thread could not open the source.
+    Open(E),
+    /// A worker panicked outside of the execution of a transaction.
+    Panic(String),
+}
 
 /// What happened, for the statistics.
 #[derive(Clone, Copy, Debug)]
@@ -108,26 +114,52 @@ impl<'block> Engine<'block> {
         pool: &rayon::ThreadPool,
         source: &S,
         mut deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
-    ) -> Result<Counts, OpenError<S::Error>> {
-        let db = source.open().map_err(OpenError)?;
-        pool.in_place_scope(|scope| {
+    ) -> Result<Counts, EngineError<S::Error>> {
+        let db = source.open().map_err(EngineError::Open)?;
+        let panicked = OnceLock::new();
+        let deliver_panicked = pool.in_place_scope(|scope| {
             for _ in 1..self.threads {
                 scope.spawn(|_| {
                     // A worker without a handle is one worker less: the calling thread has one,
                     // and gets everything done alone if need be.
-                    if let Ok(db) = source.open() {
-                        self.work(db, || Delivery::NotMine);
+                    let Ok(db) = source.open() else { return };
+                    // Unwind safety: nothing of a broken execution is used again.
+                    let work = AssertUnwindSafe(|| self.work(db, || Delivery::NotMine));
+                    if let Err(payload) = panic::catch_unwind(work) {
+                        let _ = panicked.set(panic_message(&*payload));
+                        self.scheduler.stop();
                     }
                 });
             }
             let mut delivered = 0;
-            self.work(db, || self.deliver(&mut delivered, &mut deliver));
+            let mut deliver_panicked = None;
+            let own = panic::catch_unwind(AssertUnwindSafe(|| {
+                self.work(db, || {
+                    let deliver = || self.deliver(&mut delivered, &mut deliver);
+                    panic::catch_unwind(AssertUnwindSafe(deliver)).unwrap_or_else(|payload| {
+                        deliver_panicked = Some(payload);
+                        Delivery::Complete
+                    })
+                });
+            }));
+            if let Err(payload) = own {
+                let _ = panicked.set(panic_message(&*payload));
+            }
+            // Whatever happened, the others must not be waited for in vain.
             self.scheduler.stop();
+            deliver_panicked
         });
-        Ok(Counts {
-            executions: self.executions.load(Ordering::Relaxed),
-            conflicts: lock(&self.frontier).conflicts,
-        })
+        if let Some(payload) = deliver_panicked {
+            // That is the caller's own code, on the caller's own thread.
+            panic::resume_unwind(payload);
+        }
+        match panicked.into_inner() {
+            Some(message) => Err(EngineError::Panic(message)),
+            None => Ok(Counts {
+                executions: self.executions.load(Ordering::Relaxed),
+                conflicts: lock(&self.frontier).conflicts,
+            }),
+        }
     }
 
     /// One worker's life. `deliver` hands over final results, on the calling thread only.
@@ -138,8 +170,12 @@ impl<'block> Engine<'block> {
         let mut worker = Worker::new(self.block, self.env.clone(), db);
         let mut handed_over = None;
         let mut batch: Range<usize> = 0..0;
-        while !self.scheduler.is_stopped() {
+        loop {
+            // The mark comes first: what happens after it, a stop included, ends the sleep below.
             let mark = self.scheduler.mark();
+            if self.scheduler.is_stopped() {
+                return;
+            }
             let delivery = deliver();
             if matches!(delivery, Delivery::Complete) {
                 return;
@@ -202,11 +238,7 @@ impl<'block> Engine<'block> {
         panic::catch_unwind(AssertUnwindSafe(|| worker.execute(index, tx, at_frontier))).map_err(
             |payload| {
                 worker.recover();
-                let message = payload
-                    .downcast_ref::<&str>()
-                    .map(ToString::to_string)
-                    .or_else(|| payload.downcast_ref::<String>().cloned());
-                message.unwrap_or_else(|| "a worker panicked".to_string())
+                panic_message(&*payload)
             },
         )
     }
@@ -335,6 +367,15 @@ impl TxOutcome<'_> {
             slot_reads: Vec::new(),
         }
     }
+}
+
+/// The message of a panic, where it has one.
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned());
+    message.unwrap_or_else(|| "a worker panicked".to_string())
 }
 
 /// What these locks guard is replaced whole, so a panic elsewhere leaves it usable.

@@ -4,9 +4,10 @@ use crate::{
     ExecutionError, ExecutionStats, ExecutorConfig, StateSource,
     admission::GasAdmission,
     analyzer::AccessPrediction,
-    engine::{Final, FinalError, OpenError},
+    engine::{EngineError, Final, FinalError},
     error::{SourceError, SourceFailure, SourceRead},
-    pipeline::{self, Planned},
+    parallel_map::parallel_map,
+    pipeline::{self, Planned, Predictor},
     sequential,
     source::{Shared, SourceDb},
     stats::ExecutionMode,
@@ -22,7 +23,6 @@ use alloy_evm::{
     eth::EthTxResult,
 };
 use multilane_state::{BlockInput, BlockOutput, ChainSpec};
-use rayon::prelude::*;
 use revm::{
     DatabaseCommit, DatabaseRef, ExecuteEvm,
     context::{BlockEnv, TxEnv},
@@ -33,8 +33,6 @@ use revm::{
 };
 use std::{error::Error, fmt, ops::ControlFlow};
 
-type Predictor = dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync;
-
 /// Executes blocks on several threads, with the result of one.
 ///
 /// It keeps its worker threads between blocks. The calling thread works too, so `threads` of them
@@ -42,7 +40,7 @@ type Predictor = dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync;
 pub struct ParallelExecutor {
     config: ExecutorConfig,
     pool: rayon::ThreadPool,
-    predictor: Box<Predictor>,
+    predictor: Option<Box<Predictor>>,
 }
 
 impl ParallelExecutor {
@@ -60,7 +58,7 @@ impl ParallelExecutor {
                 transaction: None,
                 cause: format!("cannot start worker threads: {cause}"),
             })?;
-        Ok(Self { config, pool, predictor: Box::new(pipeline::default_predictor) })
+        Ok(Self { config, pool, predictor: None })
     }
 
     /// Replaces the analyzer.
@@ -73,7 +71,7 @@ impl ParallelExecutor {
         mut self,
         predictor: impl Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync + 'static,
     ) -> Self {
-        self.predictor = Box::new(predictor);
+        self.predictor = Some(Box::new(predictor));
         self
     }
 
@@ -175,8 +173,7 @@ impl ParallelExecutor {
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         executor.apply_pre_execution_changes().map_err(outside)?;
 
-        let tx_envs: Vec<TxEnv> =
-            self.pool.install(|| transactions.par_iter().map(|tx| to_tx_env(tx)).collect());
+        let tx_envs = parallel_map(&self.pool, transactions, |_, tx| to_tx_env(tx));
         let mut planned = self.plan(&tx_envs, &env);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             for (index, transaction) in transactions.iter().enumerate() {
@@ -311,9 +308,7 @@ impl ParallelExecutor {
     }
 
     fn plan(&self, transactions: &[TxEnv], env: &EvmEnv) -> Planned {
-        let threads = self.config.threads.get();
-        let allow_sequential = self.config.allow_sequential;
-        pipeline::plan(transactions, env, &*self.predictor, threads, allow_sequential)
+        pipeline::plan(transactions, env, &self.pool, self.predictor.as_deref(), &self.config)
     }
 
     fn run<S: StateSource>(
@@ -325,8 +320,12 @@ impl ParallelExecutor {
         source: &S,
         deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
     ) -> Result<(), ExecutionError> {
-        pipeline::execute(&self.pool, planned, env, transactions, before, source, deliver)
-            .map_err(|OpenError(cause)| open_failed(cause))
+        pipeline::execute(&self.pool, planned, env, transactions, before, source, deliver).map_err(
+            |error| match error {
+                EngineError::Open(cause) => open_failed(cause),
+                EngineError::Panic(cause) => ExecutionError::Internal { transaction: None, cause },
+            },
+        )
     }
 }
 

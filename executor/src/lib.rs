@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod executor;
 mod merger;
+mod parallel_map;
 pub mod partitioner;
 mod pipeline;
 mod scheduler;

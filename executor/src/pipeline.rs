@@ -1,10 +1,11 @@
 //! The pipeline: calls the stages in order, for one list of transactions.
 
 use crate::{
-    ExecutionStats,
-    analyzer::{self, AccessPrediction, SenderNonces},
+    ExecutionStats, ExecutorConfig,
+    analyzer::{AccessPrediction, Analyzer, SenderNonces},
     conflict_graph::ConflictGraph,
-    engine::{self, Engine, Final},
+    engine::{Engine, EngineError, Final},
+    parallel_map::parallel_map,
     partitioner::ExecutionPlan,
     source::StateSource,
     stats::{ExecutionMode, SequentialReason},
@@ -12,7 +13,10 @@ use crate::{
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256};
 use dashmap::DashMap;
-use multilane_state::multi_version::{AccountValue, MultiVersionState};
+use multilane_state::{
+    TxIndex,
+    multi_version::{AccountValue, MultiVersionState},
+};
 use revm::{
     context::TxEnv, context_interface::Cfg, database::CacheState, primitives::hardfork::SpecId,
     state::Bytecode,
@@ -88,6 +92,7 @@ impl BlockContext {
     }
 
     /// Takes over what was changed before the first transaction (system calls).
+    #[expect(clippy::iter_over_hash_type, reason = "each item goes to an entry of its own")]
     fn seed(&self, before: &CacheState) {
         for (address, cached) in &before.accounts {
             let value = cached.account.as_ref().map(|account| AccountValue::from(&account.info));
@@ -117,6 +122,9 @@ impl BlockContext {
     }
 }
 
+/// A predictor in place of the executor's own: transactions, and whether payments commute.
+pub(crate) type Predictor = dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync;
+
 /// What the executor has decided about a block.
 #[derive(Debug)]
 pub(crate) struct Planned {
@@ -128,12 +136,25 @@ pub(crate) struct Planned {
 pub(crate) fn plan(
     transactions: &[TxEnv],
     env: &EvmEnv,
-    predictor: &dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction>,
-    threads: usize,
-    allow_sequential: bool,
+    pool: &rayon::ThreadPool,
+    predictor: Option<&Predictor>,
+    config: &ExecutorConfig,
 ) -> Planned {
     let start = Instant::now();
-    let predictions = predictor(transactions, Rules::of(env).balances_commute);
+    let threads = config.threads.get();
+    let balances_commute = Rules::of(env).balances_commute;
+    let predictions = match predictor {
+        Some(predict) => {
+            let mut predictions = predict(transactions, balances_commute);
+            // Advice of the wrong length is still only advice.
+            predictions.resize_with(transactions.len(), AccessPrediction::default);
+            predictions
+        }
+        None => {
+            let analyzer = Analyzer::new(transactions, balances_commute);
+            parallel_map(pool, transactions, |at, tx| analyzer.predict(TxIndex::new(at), tx))
+        }
+    };
     let graph = ConflictGraph::new(&predictions);
     let plan = ExecutionPlan::new(&predictions, &graph);
     let reason = if threads == 1 {
@@ -147,7 +168,7 @@ pub(crate) fn plan(
     };
     let stats = ExecutionStats {
         threads,
-        mode: match reason.filter(|_| allow_sequential) {
+        mode: match reason.filter(|_| config.allow_sequential) {
             Some(reason) => ExecutionMode::Sequential(reason),
             None => ExecutionMode::Parallel,
         },
@@ -174,7 +195,7 @@ pub(crate) fn execute<S: StateSource>(
     before: &CacheState,
     source: &S,
     deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
-) -> Result<(), engine::OpenError<S::Error>> {
+) -> Result<(), EngineError<S::Error>> {
     let start = Instant::now();
     let block = BlockContext::new(env, transactions);
     block.seed(before);
@@ -184,12 +205,4 @@ pub(crate) fn execute<S: StateSource>(
     planned.stats.conflicts = counts.conflicts;
     planned.stats.execution_time = start.elapsed();
     Ok(())
-}
-
-/// The executor's own predictor.
-pub(crate) fn default_predictor(
-    transactions: &[TxEnv],
-    balances_commute: bool,
-) -> Vec<AccessPrediction> {
-    analyzer::analyze(transactions, balances_commute)
 }

@@ -11,15 +11,11 @@ mod inferred;
 use alloy_primitives::Address;
 use core::fmt;
 use multilane_state::{StateLocation, TxIndex};
-use rayon::prelude::*;
 use revm::{
     context::TxEnv,
     context_interface::Transaction,
     primitives::{TxKind, map::AddressMap},
 };
-
-/// Below this many transactions the analysis is not worth the hand-over to other threads.
-const PARALLEL_FROM: usize = 256;
 
 /// What one transaction is expected to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,25 +92,38 @@ impl AccessPrediction {
     }
 }
 
-/// Predicts the accesses of a block's transactions.
-///
-/// `balances_commute` says whether payments to and from one account can go in any order, as they
-/// can where the executor validates balances by what was needed of them.
-pub fn analyze(transactions: &[TxEnv], balances_commute: bool) -> Vec<AccessPrediction> {
-    let code_writers = inferred::code_writers(transactions);
-    let predict = |(index, tx): (usize, &TxEnv)| {
+/// The executor's own predictor, prepared for one block.
+#[derive(Debug)]
+pub struct Analyzer {
+    code_writers: AddressMap<TxIndex>,
+    balances_commute: bool,
+}
+
+impl Analyzer {
+    /// Prepares the analysis of a block.
+    ///
+    /// `balances_commute` says whether payments to and from one account can go in any order, as
+    /// they can where the executor validates balances by what was needed of them.
+    pub fn new(transactions: &[TxEnv], balances_commute: bool) -> Self {
+        Self { code_writers: inferred::code_writers(transactions), balances_commute }
+    }
+
+    /// Predicts the accesses of the transaction at a position.
+    pub fn predict(&self, index: TxIndex, tx: &TxEnv) -> AccessPrediction {
         let mut prediction = AccessPrediction { accesses: Vec::new(), gas: inferred::gas(tx) };
         declared::access_list(tx, &mut prediction);
-        inferred::accounts(tx, balances_commute, &mut prediction);
+        inferred::accounts(tx, self.balances_commute, &mut prediction);
         inferred::call(tx, &mut prediction);
-        inferred::code(TxIndex::new(index), tx, &code_writers, &mut prediction);
+        inferred::code(index, tx, &self.code_writers, &mut prediction);
         prediction
-    };
-    if transactions.len() < PARALLEL_FROM {
-        transactions.iter().enumerate().map(predict).collect()
-    } else {
-        transactions.par_iter().enumerate().map(predict).collect()
     }
+}
+
+/// Predicts the accesses of a block's transactions. See [`Analyzer`].
+pub fn analyze(transactions: &[TxEnv], balances_commute: bool) -> Vec<AccessPrediction> {
+    let analyzer = Analyzer::new(transactions, balances_commute);
+    let predict = |(index, tx)| analyzer.predict(TxIndex::new(index), tx);
+    transactions.iter().enumerate().map(predict).collect()
 }
 
 /// The nonces that senders of several transactions will have, which follow from the block's order.
@@ -180,8 +189,9 @@ mod tests {
     #[test]
     fn plain_transfers_touch_nothing_that_conflicts() {
         let payment = TxEnv { value: U256::ONE, ..call(1, 2, Bytes::new()) };
-        assert!(analyze(&[payment.clone()], true)[0].accesses.is_empty());
-        assert_eq!(analyze(&[payment], false)[0].accesses.len(), 2);
+        let block = [payment];
+        assert!(analyze(&block, true)[0].accesses.is_empty());
+        assert_eq!(analyze(&block, false)[0].accesses.len(), 2);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl<'plan> Scheduler<'plan> {
         // small depth it takes many quiet commits to try more.
         let depth = if repeated {
             (depth / 2).max(1)
-        } else if depth >= 64 || index.get() % (64 / depth) == 0 {
+        } else if depth >= 64 || index.get().is_multiple_of(64 / depth) {
             (depth + 1).min(DEPTH_MAX)
         } else {
             depth

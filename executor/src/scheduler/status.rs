@@ -101,7 +101,6 @@ mod tests {
             let claims: Vec<_> = (0..4).map(|_| scope.spawn(|| status.claim())).collect();
             claims
                 .into_iter()
-                .filter(|_| true)
                 .map(|claim| claim.join().expect("no panic"))
                 .filter(|won| *won)
                 .count()

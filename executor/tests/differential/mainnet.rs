@@ -15,7 +15,7 @@ fn archive() -> Option<BlockArchive> {
         return Some(BlockArchive::open(path).expect("the archive can be opened"));
     }
     assert!(std::env::var_os("CI").is_none(), "the mainnet archive is missing");
-    println!("LEFT OUT: mainnet blocks, because ../shared/data/mainnet is not there");
+    eprintln!("LEFT OUT: mainnet blocks, because ../shared/data/mainnet is not there");
     None
 }
 
