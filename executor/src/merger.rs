@@ -7,7 +7,7 @@
 use crate::{
     error::SourceError,
     pipeline::BlockContext,
-    worker::{Executed, TxOutcome, WorkerDb, credit},
+    worker::{Executed, TxOutcome, WorkerDb},
 };
 use alloy_primitives::U256;
 use multilane_state::{
@@ -118,7 +118,11 @@ fn beneficiary(
         }),
         None => Account::new_not_existing(TransactionId::ZERO),
     };
-    credit(&mut account, fee);
+    account.mark_touch();
+    // As the journal does it: a sum that overflows pays nothing.
+    if let Some(balance) = account.info.balance.checked_add(fee) {
+        account.info.balance = balance;
+    }
     let mut kind = AccountWriteKind::Update;
     if keep_empty && account.is_empty() {
         // Before EIP-161 a touch is enough to bring an account into being.

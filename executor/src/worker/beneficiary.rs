@@ -2,42 +2,47 @@
 //!
 //! Every transaction pays the beneficiary, so paying it during execution would make each depend on
 //! the one before. The fee is added when the transaction commits. With this, the beneficiary's
-//! account is read only where a transaction really looks at it.
+//! account is read only where a transaction really looks at it, and then it is paid on the spot:
+//! what that account goes through in the rest of the transaction is revm's business.
 
+use super::{WorkerEvm, database::WorkerDb};
+use crate::error::SourceError;
+use alloy_evm::eth::EthEvmContext;
 use revm::{
-    context_interface::{Block, Cfg, ContextTr, JournalTr, Transaction, result::HaltReason},
-    handler::{EvmTr, EvmTrError, FrameResult, FrameTr, Handler},
-    interpreter::interpreter_action::FrameInit,
+    Database,
+    context_interface::{
+        Block, Cfg, Transaction,
+        result::{EVMError, HaltReason},
+    },
+    handler::{FrameResult, Handler, post_execution},
     primitives::{U256, hardfork::SpecId},
-    state::EvmState,
 };
-use std::{cell::Cell, marker::PhantomData};
+use std::{cell::Cell, error::Error, marker::PhantomData};
 
 /// Mainnet's rules with a deferred fee.
-pub(super) struct DeferredFeeHandler<EVM, ERROR> {
-    fee: Cell<U256>,
-    types: PhantomData<(EVM, ERROR)>,
+pub(super) struct DeferredFeeHandler<'block, DB> {
+    fee: Cell<Option<U256>>,
+    types: PhantomData<WorkerDb<'block, DB>>,
 }
 
-impl<EVM, ERROR> DeferredFeeHandler<EVM, ERROR> {
+impl<DB> DeferredFeeHandler<'_, DB> {
     pub(super) const fn new() -> Self {
-        Self { fee: Cell::new(U256::ZERO), types: PhantomData }
+        Self { fee: Cell::new(None), types: PhantomData }
     }
 
-    /// The fee of the transaction that ran last, in wei.
-    pub(super) fn fee(&self) -> U256 {
+    /// What is still owed to the beneficiary, in wei. `None` if it has been paid, or no fee is
+    /// charged.
+    pub(super) fn owed(&self) -> Option<U256> {
         self.fee.get()
     }
 }
 
-impl<EVM, ERROR, FRAME> Handler for DeferredFeeHandler<EVM, ERROR>
+impl<'block, DB> Handler for DeferredFeeHandler<'block, DB>
 where
-    EVM: EvmTr<Context: ContextTr<Journal: JournalTr<State = EvmState>>, Frame = FRAME>,
-    ERROR: EvmTrError<EVM>,
-    FRAME: FrameTr<FrameResult = FrameResult, FrameInit = FrameInit>,
+    DB: Database<Error: Error + Send + Sync + 'static>,
 {
-    type Evm = EVM;
-    type Error = ERROR;
+    type Evm = WorkerEvm<'block, DB>;
+    type Error = EVMError<SourceError>;
     type HaltReason = HaltReason;
 
     fn reward_beneficiary(
@@ -45,11 +50,18 @@ where
         evm: &mut Self::Evm,
         exec_result: &mut FrameResult,
     ) -> Result<(), Self::Error> {
-        let (block, tx, cfg, ..) = evm.ctx().all_mut();
-        let base_fee = u128::from(block.basefee());
-        let price = tx.effective_gas_price(base_fee);
+        let context: &mut EthEvmContext<WorkerDb<'block, DB>> = &mut evm.ctx;
+        if context.cfg.is_fee_charge_disabled() {
+            return Ok(());
+        }
+        if context.journaled_state.inner.state.contains_key(&context.block.beneficiary) {
+            return post_execution::reward_beneficiary(context, exec_result.gas())
+                .map_err(Into::into);
+        }
+        let base_fee = u128::from(context.block.basefee());
+        let price = context.tx.effective_gas_price(base_fee);
         // EIP-1559: the base fee is burnt.
-        let kept = if cfg.spec().into().is_enabled_in(SpecId::LONDON) {
+        let kept = if context.cfg.spec.is_enabled_in(SpecId::LONDON) {
             price.saturating_sub(base_fee)
         } else {
             price
@@ -57,7 +69,7 @@ where
         // EIP-8037: gas left in the reservoir has not been used.
         let gas = exec_result.gas();
         let used = gas.used().saturating_sub(gas.reservoir());
-        self.fee.set(U256::from(kept * u128::from(used)));
+        self.fee.set(Some(U256::from(kept * u128::from(used))));
         Ok(())
     }
 }

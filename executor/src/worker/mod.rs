@@ -71,7 +71,7 @@ pub(crate) struct Executed<'block> {
     pub(crate) state: EvmState,
     pub(crate) account_writes: Vec<(&'block AccountEntry, AccountWrite)>,
     pub(crate) slot_writes: Vec<(&'block SlotEntry, U256)>,
-    /// The beneficiary's fee in wei, where it is not part of `state` already.
+    /// What is still owed to the beneficiary, in wei.
     pub(crate) deferred_fee: Option<U256>,
 }
 
@@ -116,15 +116,7 @@ where
         self.evm.ctx.set_tx(tx.clone());
         let result = handler.run(&mut self.evm);
 
-        let mut deferred_fee = Some(handler.fee());
-        if result.is_ok()
-            && let Some(beneficiary) =
-                self.evm.ctx.journaled_state.inner.state.get_mut(&self.block.beneficiary)
-        {
-            // The transaction reached for the account itself, so it is part of the changes.
-            credit(beneficiary, handler.fee());
-            deferred_fee = None;
-        }
+        let deferred_fee = handler.owed();
         // After an error too: what was loaded must not leak into the next transaction.
         let mut state = self.evm.ctx.journaled_state.inner.finalize();
 
@@ -234,15 +226,6 @@ fn account_write(account: &Account, served: Option<&AccountValue>) -> AccountWri
         balance: BalanceChange::between(before.balance, info.balance),
         nonce: (info.nonce != before.nonce).then_some(info.nonce),
         code_hash: (info.code_hash != before.code_hash).then_some(info.code_hash),
-    }
-}
-
-/// Pays a fee as revm does: the account is touched whatever the amount, and an overflow pays
-/// nothing.
-pub(crate) fn credit(account: &mut Account, fee: U256) {
-    account.mark_touch();
-    if let Some(balance) = account.info.balance.checked_add(fee) {
-        account.info.balance = balance;
     }
 }
 

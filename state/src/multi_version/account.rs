@@ -3,14 +3,20 @@
 use crate::TxIndex;
 use alloy_primitives::{Address, B256, U256};
 use revm::{primitives::KECCAK_EMPTY, state::AccountInfo};
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Balances from here on are never treated as commutative: their sums could leave 256 bits, where
 /// revm's checks for overflow depend on the exact value. No real chain has issued 2^200 wei.
 const COMMUTATIVE_LIMIT_BIT: usize = 200;
+
+/// How many pending writes a guess applies anew.
+const APPLIED_ANEW_MAX: usize = 8;
 
 /// What an existing account holds, without its storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +237,42 @@ struct AccountCell {
     /// The newest committed transaction that reset the storage.
     reset: Option<TxIndex>,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: Vec<(TxIndex, AccountWrite)>,
+    pending: VecDeque<Pending>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    writer: TxIndex,
+    write: AccountWrite,
+    /// The guess of the value after the write, as of when it was published.
+    after: Option<AccountValue>,
+}
+
+impl AccountCell {
+    /// The value that transaction `reader` will find, as far as is known.
+    ///
+    /// Only the last few writes are applied anew, on top of what an older one was thought to leave
+    /// behind: an account that hundreds of pending transactions pay to or from would cost time
+    /// quadratic in their number.
+    fn guess(&self, reader: TxIndex, committed: Option<AccountValue>) -> Option<AccountValue> {
+        let below = self.pending.partition_point(|pending| pending.writer < reader);
+        let first = below.saturating_sub(APPLIED_ANEW_MAX);
+        let before = match first.checked_sub(1) {
+            Some(older) => self.pending[older].after,
+            None => committed,
+        };
+        self.pending.range(first..below).fold(before, |value, pending| pending.write.apply(value))
+    }
+
+    fn position(&self, writer: TxIndex) -> Result<usize, usize> {
+        self.pending.binary_search_by_key(&writer, |pending| pending.writer)
+    }
+
+    fn remove(&mut self, writer: TxIndex) {
+        if let Ok(at) = self.position(writer) {
+            self.pending.remove(at);
+        }
+    }
 }
 
 impl AccountEntry {
@@ -264,12 +305,7 @@ impl AccountEntry {
     pub fn guess(&self, reader: TxIndex) -> Option<Option<AccountValue>> {
         let cell = self.lock();
         let committed = cell.committed?;
-        Some(
-            cell.pending
-                .iter()
-                .take_while(|(writer, _)| *writer < reader)
-                .fold(committed, |value, (_, write)| write.apply(value)),
-        )
+        Some(cell.guess(reader, committed))
     }
 
     /// Shows a speculative write to later readers, in place of an earlier one of the same writer.
@@ -280,18 +316,17 @@ impl AccountEntry {
             self.may_be_reset.store(true, Ordering::Release);
         }
         let mut cell = self.lock();
-        match cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
-            Ok(at) => cell.pending[at].1 = write,
-            Err(at) => cell.pending.insert(at, (writer, write)),
+        let before = cell.guess(writer, cell.committed.unwrap_or_default());
+        let pending = Pending { writer, write, after: write.apply(before) };
+        match cell.position(writer) {
+            Ok(at) => cell.pending[at] = pending,
+            Err(at) => cell.pending.insert(at, pending),
         }
     }
 
     /// Takes a speculative write back.
     pub fn retract(&self, writer: TxIndex) {
-        let mut cell = self.lock();
-        if let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
-            cell.pending.remove(at);
-        }
+        self.lock().remove(writer);
     }
 
     /// Makes a write final. Only the commit frontier calls this, in block order.
@@ -303,9 +338,7 @@ impl AccountEntry {
             self.may_be_reset.store(true, Ordering::Release);
         }
         let mut cell = self.lock();
-        if let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
-            cell.pending.remove(at);
-        }
+        cell.remove(writer);
         let before = cell.committed.unwrap_or_default();
         let after = write.apply(before);
         cell.committed = Some(after.filter(|value| keep_empty || !value.is_empty()));
@@ -324,8 +357,8 @@ impl AccountEntry {
         cell.pending
             .iter()
             .rev()
-            .find(|(writer, write)| *writer < reader && write.resets_storage())
-            .map(|(writer, _)| *writer)
+            .find(|pending| pending.writer < reader && pending.write.resets_storage())
+            .map(|pending| pending.writer)
             .or(cell.reset)
     }
 
@@ -374,6 +407,17 @@ mod tests {
         assert_eq!(guess(3), 12);
         entry.commit(TxIndex::new(1), AccountWrite::credit(U256::from(3)), false);
         assert_eq!(guess(0), 13);
+    }
+
+    #[test]
+    fn a_guess_over_many_pending_writes_is_their_sum() {
+        let entry = AccountEntry::new(Address::ZERO);
+        entry.load(Some(with_balance(0)));
+        for writer in 0..100 {
+            entry.publish(TxIndex::new(writer), AccountWrite::credit(U256::from(writer)));
+        }
+        let guess = entry.guess(TxIndex::new(100)).unwrap().unwrap();
+        assert_eq!(guess.balance, U256::from(99 * 100 / 2));
     }
 
     #[test]

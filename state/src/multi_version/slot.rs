@@ -3,7 +3,10 @@
 use super::AccountEntry;
 use crate::TxIndex;
 use alloy_primitives::{Address, U256};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// A read of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +41,7 @@ struct SlotCell {
     /// The newest committed transaction that wrote the slot.
     writer: Option<TxIndex>,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: Vec<(TxIndex, U256)>,
+    pending: VecDeque<(TxIndex, U256)>,
 }
 
 impl SlotEntry {
