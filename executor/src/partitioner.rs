@@ -42,7 +42,9 @@ impl ExecutionPlan {
             bounds,
             lanes: count_lanes(graph),
             critical_path_gas: critical_path(predictions, graph),
-            gas: predictions.iter().map(|prediction| prediction.gas).sum(),
+            gas: predictions
+                .iter()
+                .fold(0, |gas: u64, prediction| gas.saturating_add(prediction.gas)),
         }
     }
 
@@ -112,7 +114,7 @@ fn critical_path(predictions: &[AccessPrediction], graph: &ConflictGraph) -> u64
         while let Some(conflict) = conflicts.next_if(|conflict| conflict.later.get() == index) {
             start = start.max(finish[conflict.earlier.get()]);
         }
-        finish[index] = start + prediction.gas;
+        finish[index] = start.saturating_add(prediction.gas);
         longest = longest.max(finish[index]);
     }
     longest

@@ -28,7 +28,12 @@ use std::{
 };
 
 /// A block with less predicted gas than this is over before a second worker has started.
-const PARALLEL_GAS_MIN: u64 = 400_000;
+const PARALLEL_GAS_MIN: u64 = 1_500_000;
+/// Predicted gas per transaction, beyond that of a plain transfer, below which committing in order
+/// takes longer than executing, so that workers have nothing to take over.
+const EXECUTION_GAS_MIN: u64 = 8_000;
+/// Gas of a plain transfer.
+const TRANSFER_GAS: u64 = 21_000;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
 const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 /// Accounts and slots that a transaction touches, for sizing tables.
@@ -161,8 +166,10 @@ pub(crate) fn plan(
         Some(SequentialReason::OneThread)
     } else if plan.gas() < PARALLEL_GAS_MIN || transactions.len() < 2 {
         Some(SequentialReason::SmallBlock)
-    } else if plan.critical_path_gas() * 100 > plan.gas() * CRITICAL_PATH_MAX_PERCENT {
+    } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
         Some(SequentialReason::OneChain)
+    } else if plan.gas() / (transactions.len() as u64) < TRANSFER_GAS + EXECUTION_GAS_MIN {
+        Some(SequentialReason::MostlyTransfers)
     } else {
         None
     };

@@ -51,4 +51,6 @@ pub enum SequentialReason {
     SmallBlock,
     /// The predicted critical path is nearly the whole block.
     OneChain,
+    /// Nearly all transactions are plain transfers, which take longer to commit than to execute.
+    MostlyTransfers,
 }

@@ -93,6 +93,7 @@ pub(crate) fn sequential_reason(mode: ExecutionMode) -> Option<&'static str> {
         ExecutionMode::Sequential(SequentialReason::OneThread) => Some("one thread"),
         ExecutionMode::Sequential(SequentialReason::SmallBlock) => Some("small block"),
         ExecutionMode::Sequential(SequentialReason::OneChain) => Some("one chain"),
+        ExecutionMode::Sequential(SequentialReason::MostlyTransfers) => Some("transfers"),
         ExecutionMode::Sequential(_) => Some("no gain expected"),
         _ => None,
     }
