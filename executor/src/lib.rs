@@ -1,4 +1,94 @@
-//! Multilane: a parallel EVM block executor.
+//! Multilane: a parallel EVM block executor, built on revm and alloy-evm.
+//!
+//! It executes the transactions of a block on several threads and gives, byte for byte, what one
+//! thread would have given: the same results, receipts, gas, requests, and state changes with their
+//! reverts; or the same error. Thread count, schedule and predictions have no part in the output.
+//!
+#![doc = "```"]
+#![doc = include_str!("../examples/quickstart.rs")]
+#![doc = "```"]
+//!
+//! # Three doors
+//!
+//! | for whom | method of [`ParallelExecutor`] | gives |
+//! |---|---|---|
+//! | anyone with a `DatabaseRef` | [`execute_block_ref`](ParallelExecutor::execute_block_ref) | results and bundle |
+//! | who commits by themselves | [`execute_ordered`](ParallelExecutor::execute_ordered) | results one by one, in block order, while later ones still run |
+//! | whole blocks, with all that the protocol does around the transactions | [`execute_block`](ParallelExecutor::execute_block), or [`execute_block_with`](ParallelExecutor::execute_block_with) through any fitting alloy-evm `BlockExecutorFactory` | receipts, requests, gas and bundle |
+//!
+//! State comes from a [`StateSource`], which opens one read handle for each worker: a closure that
+//! opens a database, or [`Shared`] for a database that all threads may read. [`sequential`] is the
+//! same on one thread, by alloy-evm alone: the oracle that tests compare with. [`verification`]
+//! compares an output with the block's header, and two outputs with each other.
+//!
+//! # How it works
+//!
+//! ```text
+//!   transactions, environment                            parent state
+//!            │                                                │
+//!            ▼                                                │ one read handle a worker
+//!   analyzer       what will each transaction touch?          │
+//!            ▼                                                │
+//!   conflict graph who is expected to read what who writes?   │
+//!            ▼                                                │
+//!   partitioner    what waits for what; how long at best? ──▶ sequential, if threads are no gain
+//!            ▼                                                │
+//!   scheduler ───▶ workers: execute ahead, record reads ◀─────┤
+//!       ▲              │ outcome, writes published as guesses │
+//!       │              ▼                                      │
+//!       │    ┌─ commit frontier, one worker at a time ──────┐ │
+//!       └────┤  validation  are the reads what a serial     │ │
+//!    depth   │     │        run would have read?            │ │
+//!            │     ├─ no ─▶ execute again, right here ◀─────┼─┘
+//!            │     ▼ yes            ▼                       │
+//!            │  merger      balances, fee, committed values │
+//!            └─────┼────────────────────────────────────────┘
+//!                  ▼
+//!            calling thread: final results, in block order
+//! ```
+//!
+//! **Planning.** The [`analyzer`] looks at the transactions alone and predicts accesses: declared
+//! slots, ERC-20 balances named by the calldata, codes that the block deploys. The [`conflict_graph`]
+//! has an edge from the last writer of a location to each later reader; the [`partitioner`] counts
+//! lanes and finds the heaviest chain. All of that is *advice*: it decides when a transaction runs,
+//! and whether a block runs in parallel at all ([`ExecutionMode`] says so), never what comes out.
+//!
+//! **Speculation.** Workers execute transactions ahead of the *commit frontier*, the first
+//! transaction that is not final. A read gets the committed value with the pending writes of earlier
+//! transactions applied: the best guess there is. Each read is recorded with the value that was
+//! served, and the writes are published for later readers. How far speculation runs ahead grows with
+//! each commit and halves with each failure.
+//!
+//! **Validation** is the only authority. At the frontier every earlier transaction is final, so the
+//! recorded values can be compared with those of a serial run. An execution is a function of the
+//! values that it was served: where all of them stand, it is the execution of the serial run,
+//! whoever wrote the values and whenever. Where one does not, the transaction is executed again on
+//! the spot, where nothing is a guess, and nothing else is thrown away.
+//!
+//! **Balances commute** from Spurious Dragon up to Osaka. Seven instructions and the rules around a
+//! transaction see or check a balance; all else adds to it or takes from it blindly. So a read of an
+//! account notes how much the balance may fall short of the served one before the execution would
+//! have gone another way, and a write of a balance is an amount. Any number of payments to one
+//! account, and any row of payments from one, run side by side. The fee of the beneficiary is kept
+//! back and added at the frontier.
+//!
+//! **Merging** brings a validated outcome to what the serial run has, balances and nonces that were
+//! allowed to differ included, and moves the committed values on. The calling thread, a worker like
+//! the others, hands the results over in order.
+//!
+//! # Errors and panics
+//!
+//! [`ExecutionError`] tells an invalid block, a failing state source and a broken invariant apart,
+//! and names the transaction. A worker that panics becomes [`ExecutionError::Internal`], and the
+//! executor stays usable; a panic in the caller's own sink or observer goes on to the caller.
+//!
+//! # Features and stability
+//!
+//! There are no cargo features. The API speaks the types of revm 43 and alloy-evm 0.39, so a new
+//! major version of either is one of this crate as well. Before 1.0 a minor version may change the
+//! API; structs and enums that are to grow are `#[non_exhaustive]`. [`ExecutionStats`] is for people
+//! and benches: its numbers may differ from run to run, and what they count may change.
+
 mod admission;
 pub mod analyzer;
 pub mod block_rules;
