@@ -15,6 +15,7 @@ use crate::{
     source::StateSource,
     validation::{self, Validity},
     worker::{TxOutcome, Worker},
+    workers::{Busy, Workers},
 };
 use alloy_evm::EvmEnv;
 use multilane_state::TxIndex;
@@ -70,7 +71,6 @@ pub(crate) struct Engine<'block> {
     block: &'block BlockContext,
     env: &'block EvmEnv,
     transactions: &'block [TxEnv],
-    threads: usize,
     scheduler: Scheduler<'block>,
     outcomes: Box<[Mutex<Option<TxOutcome<'block>>>]>,
     frontier: Mutex<Frontier>,
@@ -99,7 +99,6 @@ impl<'block> Engine<'block> {
             block,
             env,
             transactions,
-            threads,
             scheduler: Scheduler::new(plan, threads),
             outcomes: transactions.iter().map(|_| Mutex::default()).collect(),
             frontier: Mutex::default(),
@@ -111,26 +110,32 @@ impl<'block> Engine<'block> {
     /// Runs until everything is delivered, `deliver` breaks, or a transaction has no result.
     pub(crate) fn run<S: StateSource>(
         &self,
-        pool: &rayon::ThreadPool,
+        workers: Workers<'_>,
         source: &S,
         mut deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
     ) -> Result<Counts, EngineError<S::Error>> {
         let db = source.open().map_err(EngineError::Open)?;
         let panicked = OnceLock::new();
-        let deliver_panicked = pool.in_place_scope(|scope| {
-            for _ in 1..self.threads {
-                scope.spawn(|_| {
-                    // A worker without a handle is one worker less: the calling thread has one,
-                    // and gets everything done alone if need be.
-                    let Ok(db) = source.open() else { return };
-                    // Unwind safety: nothing of a broken execution is used again.
-                    let work = AssertUnwindSafe(|| self.work(db, || Delivery::NotMine));
-                    if let Err(payload) = panic::catch_unwind(work) {
-                        let _ = panicked.set(panic_message(&*payload));
-                        self.scheduler.stop();
-                    }
-                });
+        let job = |_| {
+            // Unwind safety: nothing of a broken execution is used again.
+            let work = AssertUnwindSafe(|| {
+                // It may all be over by the time a busy pool gets here.
+                if self.scheduler.is_stopped() {
+                    return;
+                }
+                // A worker without a handle is one worker less: the calling thread has one, and
+                // gets everything done alone if need be.
+                if let Ok(db) = source.open() {
+                    self.work(db, || Delivery::NotMine);
+                }
+            });
+            if let Err(payload) = panic::catch_unwind(work) {
+                let _ = panicked.set(panic_message(&*payload));
+                self.scheduler.stop();
             }
+        };
+        let deliver_panicked = workers.run(job, || {
+            let _busy = Busy::mark();
             let mut delivered = 0;
             let mut deliver_panicked = None;
             let own = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -307,8 +312,12 @@ impl<'block> Engine<'block> {
         };
         let last = match outcome {
             Ok(TxOutcome { result: Ok(executed), account_reads, .. }) => {
-                merger::commit(self.block, worker.db(), index, executed, &account_reads)
-                    .map_err(FinalError::Source)
+                // Unwind safety: the frontier fails, so nothing after this is committed.
+                panic::catch_unwind(AssertUnwindSafe(|| {
+                    merger::commit(self.block, worker.db(), index, executed, &account_reads)
+                }))
+                .map_err(|payload| FinalError::Panic(panic_message(&*payload)))
+                .and_then(|committed| committed.map_err(FinalError::Source))
             }
             Ok(TxOutcome { result: Err(error), .. }) => Err(FinalError::Evm(error)),
             Err(message) => Err(FinalError::Panic(message)),

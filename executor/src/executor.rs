@@ -11,6 +11,7 @@ use crate::{
     sequential,
     source::{Shared, SourceDb},
     stats::ExecutionMode,
+    workers::Workers,
 };
 use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
 use alloy_eips::Encodable2718;
@@ -36,7 +37,8 @@ use std::{error::Error, fmt, ops::ControlFlow};
 /// Executes blocks on several threads, with the result of one.
 ///
 /// It keeps its worker threads between blocks. The calling thread works too, so `threads` of them
-/// are busy during a call and none between calls.
+/// are busy during a call and none between calls. A call from inside another one, from a sink for
+/// instance, uses the calling thread alone.
 pub struct ParallelExecutor {
     config: ExecutorConfig,
     pool: rayon::ThreadPool,
@@ -173,7 +175,7 @@ impl ParallelExecutor {
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         executor.apply_pre_execution_changes().map_err(outside)?;
 
-        let tx_envs = parallel_map(&self.pool, transactions, |_, tx| to_tx_env(tx));
+        let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
         let mut planned = self.plan(&tx_envs, &env);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             for (index, transaction) in transactions.iter().enumerate() {
@@ -307,8 +309,12 @@ impl ParallelExecutor {
         Ok((results, state.take_bundle()))
     }
 
+    fn workers(&self) -> Workers<'_> {
+        Workers::for_this_thread(&self.pool, self.config.threads.get())
+    }
+
     fn plan(&self, transactions: &[TxEnv], env: &EvmEnv) -> Planned {
-        pipeline::plan(transactions, env, &self.pool, self.predictor.as_deref(), &self.config)
+        pipeline::plan(transactions, env, self.workers(), self.predictor.as_deref(), &self.config)
     }
 
     fn run<S: StateSource>(
@@ -320,12 +326,11 @@ impl ParallelExecutor {
         source: &S,
         deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
     ) -> Result<(), ExecutionError> {
-        pipeline::execute(&self.pool, planned, env, transactions, before, source, deliver).map_err(
-            |error| match error {
+        pipeline::execute(self.workers(), planned, env, transactions, before, source, deliver)
+            .map_err(|error| match error {
                 EngineError::Open(cause) => open_failed(cause),
                 EngineError::Panic(cause) => ExecutionError::Internal { transaction: None, cause },
-            },
-        )
+            })
     }
 }
 

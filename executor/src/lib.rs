@@ -108,6 +108,7 @@ mod stats;
 mod validation;
 pub mod verification;
 mod worker;
+mod workers;
 
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};

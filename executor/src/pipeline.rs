@@ -9,6 +9,7 @@ use crate::{
     partitioner::ExecutionPlan,
     source::StateSource,
     stats::{ExecutionMode, SequentialReason},
+    workers::Workers,
 };
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256};
@@ -141,12 +142,12 @@ pub(crate) struct Planned {
 pub(crate) fn plan(
     transactions: &[TxEnv],
     env: &EvmEnv,
-    pool: &rayon::ThreadPool,
+    workers: Workers<'_>,
     predictor: Option<&Predictor>,
     config: &ExecutorConfig,
 ) -> Planned {
     let start = Instant::now();
-    let threads = config.threads.get();
+    let threads = workers.threads();
     let balances_commute = Rules::of(env).balances_commute;
     let predictions = match predictor {
         Some(predict) => {
@@ -157,7 +158,7 @@ pub(crate) fn plan(
         }
         None => {
             let analyzer = Analyzer::new(transactions, balances_commute);
-            parallel_map(pool, transactions, |at, tx| analyzer.predict(TxIndex::new(at), tx))
+            parallel_map(workers, transactions, |at, tx| analyzer.predict(TxIndex::new(at), tx))
         }
     };
     let graph = ConflictGraph::new(&predictions);
@@ -195,7 +196,7 @@ pub(crate) fn plan(
 ///
 /// `deliver` may end the execution early by breaking.
 pub(crate) fn execute<S: StateSource>(
-    pool: &rayon::ThreadPool,
+    workers: Workers<'_>,
     planned: &mut Planned,
     env: &EvmEnv,
     transactions: &[TxEnv],
@@ -206,8 +207,8 @@ pub(crate) fn execute<S: StateSource>(
     let start = Instant::now();
     let block = BlockContext::new(env, transactions);
     block.seed(before);
-    let engine = Engine::new(&block, &planned.plan, env, transactions, planned.stats.threads);
-    let counts = engine.run(pool, source, deliver)?;
+    let engine = Engine::new(&block, &planned.plan, env, transactions, workers.threads());
+    let counts = engine.run(workers, source, deliver)?;
     planned.stats.executions = counts.executions;
     planned.stats.conflicts = counts.conflicts;
     planned.stats.execution_time = start.elapsed();

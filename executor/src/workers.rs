@@ -1,0 +1,97 @@
+//! The threads of an executor, as one call may use them.
+
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether this thread is inside an execution.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The calling thread, and the pool beside it where it may be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workers<'pool> {
+    pool: Option<&'pool rayon::ThreadPool>,
+    threads: usize,
+}
+
+impl<'pool> Workers<'pool> {
+    /// The workers for a call on this thread.
+    ///
+    /// A call from inside another one, from a sink for instance, gets the calling thread alone: the
+    /// pool's threads serve the outer execution until it ends, and that ends only after this call.
+    pub(crate) fn for_this_thread(pool: &'pool rayon::ThreadPool, threads: usize) -> Self {
+        if threads == 1 || BUSY.get() {
+            return Self { pool: None, threads: 1 };
+        }
+        Self { pool: Some(pool), threads }
+    }
+
+    /// How many threads there are, the calling one included.
+    pub(crate) const fn threads(self) -> usize {
+        self.threads
+    }
+
+    /// Runs `job` on each of the pool's threads, and `own` on the calling one. Returns when all are
+    /// done.
+    ///
+    /// Unlike `rayon`'s `install` this never makes a caller that is a thread of another pool pick
+    /// up that pool's jobs while it waits, which could nest without bound.
+    pub(crate) fn run<T>(self, job: impl Fn(usize) + Sync, own: impl FnOnce() -> T) -> T {
+        let Some(pool) = self.pool else { return own() };
+        pool.in_place_scope(|scope| {
+            let job = &job;
+            for worker in 1..self.threads {
+                scope.spawn(move |_| job(worker));
+            }
+            own()
+        })
+    }
+}
+
+/// Marks this thread as inside an execution while it lives.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    before: bool,
+}
+
+impl Busy {
+    pub(crate) fn mark() -> Self {
+        Self { before: BUSY.replace(true) }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.set(self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_nested_call_has_the_calling_thread_alone() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        assert_eq!(Workers::for_this_thread(&pool, 3).threads(), 3);
+        {
+            let _busy = Busy::mark();
+            assert_eq!(Workers::for_this_thread(&pool, 3).threads(), 1);
+        }
+        assert_eq!(Workers::for_this_thread(&pool, 3).threads(), 3);
+    }
+
+    #[test]
+    fn every_worker_runs_once() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let sum = AtomicUsize::new(0);
+        let own = Workers::for_this_thread(&pool, 3).run(
+            |worker| {
+                sum.fetch_add(worker, Ordering::Relaxed);
+            },
+            || 7,
+        );
+        assert_eq!((own, sum.into_inner()), (7, 3));
+    }
+}
