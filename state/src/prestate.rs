@@ -1,6 +1,6 @@
 //! Read-only parent state.
 
-use crate::{StateError, StateLocation};
+use crate::{StateError, StateLocation, witness::analyse};
 use alloy_primitives::{
     Address, B256, U256,
     map::{AddressMap, AddressSet, B256Map, HashMap},
@@ -64,7 +64,7 @@ impl Prestate {
 
     /// Adds code, analysed once here and shared from then on. Returns its keccak-256.
     pub fn insert_code(&mut self, code: impl Into<alloy_primitives::Bytes>) -> B256 {
-        let code = Bytecode::new_raw(code.into());
+        let code = analyse(code.into());
         let hash = code.hash_slow();
         self.codes.insert(hash, code);
         hash
@@ -182,5 +182,15 @@ mod tests {
         let hash = prestate.insert_code(vec![0x60, 0x01, 0x00]);
         assert_eq!(hash, alloy_primitives::keccak256([0x60, 0x01, 0x00]));
         assert_eq!(prestate.code_by_hash_ref(hash).unwrap().original_byte_slice(), [0x60, 1, 0]);
+    }
+
+    #[test]
+    fn code_that_starts_like_a_delegation_is_kept_as_it_is() {
+        for code in [vec![0xef, 0x01], vec![0xef, 0x01, 0x00, 0x55], vec![0xef, 0x01, 0x01, 0x00]] {
+            let mut prestate = Prestate::new();
+            let hash = prestate.insert_code(code.clone());
+            assert_eq!(hash, alloy_primitives::keccak256(&code));
+            assert_eq!(prestate.code_by_hash_ref(hash).unwrap().original_byte_slice(), code);
+        }
     }
 }
