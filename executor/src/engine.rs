@@ -117,18 +117,17 @@ impl<'block> Engine<'block> {
         let db = source.open().map_err(EngineError::Open)?;
         let panicked = OnceLock::new();
         let job = |_| {
+            // It may all be over by the time a busy pool gets here.
+            if self.scheduler.is_stopped() {
+                return;
+            }
+            // A worker without a handle is one worker less, whatever kept the source from giving
+            // one: the calling thread has a handle, and gets everything done alone if need be.
+            let Ok(Ok(db)) = panic::catch_unwind(AssertUnwindSafe(|| source.open())) else {
+                return;
+            };
             // Unwind safety: nothing of a broken execution is used again.
-            let work = AssertUnwindSafe(|| {
-                // It may all be over by the time a busy pool gets here.
-                if self.scheduler.is_stopped() {
-                    return;
-                }
-                // A worker without a handle is one worker less: the calling thread has one, and
-                // gets everything done alone if need be.
-                if let Ok(db) = source.open() {
-                    self.work(db, || Delivery::NotMine);
-                }
-            });
+            let work = AssertUnwindSafe(|| self.work(db, || Delivery::NotMine));
             if let Err(payload) = panic::catch_unwind(work) {
                 let _ = panicked.set(panic_message(&*payload));
                 self.scheduler.stop();
@@ -269,6 +268,7 @@ impl<'block> Engine<'block> {
             // Whoever finished the next transaction while we held the frontier could not take it.
             // Its status is the sign that it left for us (see `SharedStatus::get`).
             let left_for_us = !failed
+                && !self.scheduler.is_stopped()
                 && next < self.transactions.len()
                 && self.scheduler.may_commit(next)
                 && self.scheduler.status(TxIndex::new(next)) == Status::Executed;

@@ -14,6 +14,7 @@
 
 mod block;
 mod chain_spec;
+mod code;
 mod error;
 mod location;
 pub mod multi_version;
@@ -25,6 +26,7 @@ mod witness;
 
 pub use block::{BlockInput, BlockOutput};
 pub use chain_spec::ChainSpec;
+pub use code::analyse_code;
 pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};

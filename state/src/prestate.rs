@@ -1,6 +1,6 @@
 //! Read-only parent state.
 
-use crate::{StateError, StateLocation, witness::analyse};
+use crate::{StateError, StateLocation, analyse_code};
 use alloy_primitives::{
     Address, B256, U256,
     map::{AddressMap, AddressSet, B256Map, HashMap},
@@ -64,7 +64,7 @@ impl Prestate {
 
     /// Adds code, analysed once here and shared from then on. Returns its keccak-256.
     pub fn insert_code(&mut self, code: impl Into<alloy_primitives::Bytes>) -> B256 {
-        let code = analyse(code.into());
+        let code = analyse_code(code.into());
         let hash = code.hash_slow();
         self.codes.insert(hash, code);
         hash

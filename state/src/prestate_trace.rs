@@ -9,7 +9,7 @@
 //!
 //! This module knows JSON but no files, and nothing of the block that was traced.
 
-use crate::{Prestate, PrestateAccount, StateError, witness::analyse};
+use crate::{Prestate, PrestateAccount, StateError, analyse_code};
 use alloy_primitives::{
     Address, B256, Bytes, U256, hex, keccak256,
     map::{AddressMap, hash_map::Entry},
@@ -152,7 +152,7 @@ impl TraceMerge {
         }
         for (hash, code) in self.codes {
             if !prestate.has_code(&hash) {
-                prestate.insert_bytecode(hash, analyse(code));
+                prestate.insert_bytecode(hash, analyse_code(code));
             }
         }
         prestate

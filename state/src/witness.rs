@@ -3,7 +3,7 @@
 //! A witness either vouches for a [`Prestate`] listing ([`Witness::verify`]), or it is the state
 //! itself ([`WitnessState`]). This module does not know where witnesses come from.
 
-use crate::{Prestate, PrestateAccount, StateError, StateLocation, WitnessTrie};
+use crate::{Prestate, PrestateAccount, StateError, StateLocation, WitnessTrie, analyse_code};
 use alloy_primitives::{
     Address, B256, Bytes, U256, keccak256,
     map::{B256Map, HashMap},
@@ -103,12 +103,6 @@ fn verify_account(
     Ok(())
 }
 
-/// Prepares code for execution. What starts like a delegation (EIP-7702) and is none is ordinary
-/// code, which halts at its first byte; London (EIP-3541) found such contracts already deployed.
-pub(crate) fn analyse(code: Bytes) -> Bytecode {
-    Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code))
-}
-
 fn describe(balance: impl Display, nonce: u64, code_hash: B256) -> String {
     format!("balance {balance}, nonce {nonce}, code hash {code_hash}")
 }
@@ -140,7 +134,7 @@ impl WitnessState {
         if actual != stated {
             return Err(StateError::CodeHash { stated, actual });
         }
-        self.codes.insert(stated, analyse(code));
+        self.codes.insert(stated, analyse_code(code));
         Ok(())
     }
 

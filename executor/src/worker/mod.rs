@@ -158,6 +158,13 @@ where
                 _ => read.balance = BalanceUse::Exact,
             }
         }
+        // Where somebody holds sums that could overflow another's balance, revm's checks depend on
+        // every balance exactly.
+        if db.accounts.iter().any(|read| read.served.is_some_and(|value| !value.is_commutative())) {
+            for read in &mut db.accounts {
+                read.balance = BalanceUse::Exact;
+            }
+        }
         for authorization in tx.authorization_list() {
             // EIP-7702: an authorization counts only at the authority's very nonce.
             if let Some(authority) = authorization.authority() {

@@ -1,8 +1,9 @@
 //! One executor used by several threads, and executors used inside another thread pool.
 
 use crate::{forced, ordered::assert_serial, watchdog::Watchdog, workload::Workload};
+use multilane::Shared;
 use rayon::ThreadPoolBuilder;
-use std::thread;
+use std::{convert::Infallible, thread};
 
 #[test]
 fn threads_share_an_executor() {
@@ -58,24 +59,25 @@ fn an_executor_works_inside_the_global_pool() {
     });
 }
 
+/// The workers of the outer block are busy until its sink returns, so the inner one must not wait
+/// for them.
 #[test]
-fn zz_reentrant() {
-    let inner = Workload::mixed(90, 50);
-    let outer = Workload::mixed(91, 300);
-    let executor = forced(2);
-    let mut done = false;
-    executor
-        .execute_ordered(
-            &outer.env(),
-            &outer.tx_envs(),
-            &multilane::Shared(&outer.prestate),
-            |_, _| {
-                if !done {
-                    assert_serial(&executor, &inner);
-                    done = true;
-                }
-                Ok::<_, std::convert::Infallible>(())
-            },
-        )
-        .unwrap();
+fn a_sink_may_use_its_executor() {
+    let _watchdog = Watchdog::new("executor within its own sink");
+    let (inner, outer) = (Workload::mixed(90, 50), Workload::mixed(91, 300));
+    for threads in [1, 2, 4] {
+        let executor = forced(threads);
+        let mut called = 0;
+        let sink = |index: usize, _| {
+            if index.is_multiple_of(100) {
+                assert_serial(&executor, &inner);
+            }
+            called += 1;
+            Ok::<_, Infallible>(())
+        };
+        executor
+            .execute_ordered(&outer.env(), &outer.tx_envs(), &Shared(&outer.prestate), sink)
+            .expect("the block is valid");
+        assert_eq!(called, outer.input.transactions.len());
+    }
 }

@@ -205,7 +205,7 @@ impl Workload {
     fn push(&mut self, from: Address, to: TxKind, value: u128, input: Bytes) {
         let nonce = self.next_nonce(from);
         let (gas_limit, value) = (250_000, U256::from(value));
-        if nonce % 2 == 0 {
+        if nonce.is_multiple_of(2) {
             let gas_price = GAS_PRICE;
             let legacy = TxLegacy { chain_id: None, nonce, gas_price, gas_limit, to, value, input };
             self.push_unsigned(from, legacy);

@@ -38,6 +38,12 @@ impl AccountValue {
         self.balance.is_zero() && self.is_hollow()
     }
 
+    /// Whether sums with this balance stay far from overflowing, so that it may differ from the
+    /// one that a serial run sees.
+    pub fn is_commutative(&self) -> bool {
+        self.balance.bit_len() <= COMMUTATIVE_LIMIT_BIT
+    }
+
     /// Whether the account has neither nonce nor code, so that its emptiness (EIP-161) depends on
     /// the balance alone.
     fn is_hollow(&self) -> bool {
@@ -117,9 +123,8 @@ impl AccountRead<'_> {
         if served.is_hollow() && (served.balance.is_zero() || actual.balance.is_zero()) {
             return false;
         }
-        let small = |balance: U256| balance.bit_len() <= COMMUTATIVE_LIMIT_BIT;
-        small(served.balance)
-            && small(actual.balance)
+        served.is_commutative()
+            && actual.is_commutative()
             && actual.balance.saturating_add(slack) >= served.balance
     }
 }

@@ -108,8 +108,8 @@ fn a_witness_serves_as_state() {
 #[test]
 fn code_that_only_looks_like_a_delegation_is_code() {
     let code = Bytes::from_static(&[0xef, 0x01, 0x02]);
-    assert!(!analyse(code.clone()).is_eip7702());
-    assert_eq!(analyse(code.clone()).original_bytes(), code);
+    assert!(!analyse_code(code.clone()).is_eip7702());
+    assert_eq!(analyse_code(code.clone()).original_bytes(), code);
     let delegation = [&[0xef, 0x01, 0x00][..], &[7; 20]].concat();
-    assert!(analyse(delegation.into()).is_eip7702());
+    assert!(analyse_code(delegation.into()).is_eip7702());
 }
