@@ -136,6 +136,9 @@ impl ParallelExecutor {
     /// `execute_transaction_without_commit`, is repeated before each commit. `observe` sees the
     /// finalized state changes of each transaction before they are committed.
     ///
+    /// The workers run mainnet's EVM under the rules of `env`, whatever EVM the factory builds: a
+    /// factory with precompiles, instructions or a handler of its own is not supported.
+    ///
     /// # Errors
     ///
     /// See [`ExecutionError`].
