@@ -2,7 +2,7 @@
 
 use crate::{
     ExecutionStats, ExecutorConfig,
-    analyzer::{AccessPrediction, Analyzer, SenderNonces},
+    analyzer::{AccessPrediction, Analyzer, SenderNonces, TRANSFER_GAS},
     conflict_graph::ConflictGraph,
     engine::{Engine, EngineError, Final},
     parallel_map::parallel_map,
@@ -33,8 +33,6 @@ const PARALLEL_GAS_MIN: u64 = 1_500_000;
 /// Predicted gas per transaction, beyond that of a plain transfer, below which committing in order
 /// takes longer than executing, so that workers have nothing to take over.
 const EXECUTION_GAS_MIN: u64 = 8_000;
-/// Gas of a plain transfer.
-const TRANSFER_GAS: u64 = 21_000;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
 const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 /// Accounts and slots that a transaction touches, for sizing tables.

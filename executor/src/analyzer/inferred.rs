@@ -10,7 +10,7 @@ use revm::{
 };
 
 /// Gas of a transfer to an account without code.
-const TRANSFER_GAS: u64 = 21_000;
+pub(crate) const TRANSFER_GAS: u64 = 21_000;
 /// What a token transfer or approval typically uses.
 const TOKEN_CALL_GAS: u64 = 55_000;
 /// What another call typically uses: a swap, more or less.

@@ -10,6 +10,7 @@ mod inferred;
 
 use alloy_primitives::Address;
 use core::fmt;
+pub(crate) use inferred::TRANSFER_GAS;
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
     context::TxEnv,
