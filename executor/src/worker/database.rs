@@ -1,5 +1,6 @@
 //! What a worker's EVM reads from: the block's multi-version state, over the worker's own source.
 
+use super::Accesses;
 use crate::{
     error::{SourceError, SourceRead},
     pipeline::BlockContext,
@@ -31,8 +32,7 @@ pub(crate) struct WorkerDb<'block, DB> {
     reader: TxIndex,
     /// Whether every transaction before the reader is committed, so that nothing is a guess.
     at_frontier: bool,
-    pub(crate) accounts: Vec<AccountRead<'block>>,
-    pub(crate) slots: Vec<SlotRead<'block>>,
+    pub(crate) accesses: Accesses<'block>,
 }
 
 impl<'block, DB> WorkerDb<'block, DB>
@@ -47,17 +47,15 @@ where
             block_hashes: HashMap::default(),
             reader: TxIndex::FIRST,
             at_frontier: false,
-            accounts: Vec::new(),
-            slots: Vec::new(),
+            accesses: Accesses::default(),
         }
     }
 
-    /// Starts recording for a transaction.
-    pub(crate) fn begin(&mut self, reader: TxIndex, at_frontier: bool) {
+    /// Starts recording for a transaction, in vectors that are empty.
+    pub(crate) fn begin(&mut self, reader: TxIndex, at_frontier: bool, accesses: Accesses<'block>) {
         self.reader = reader;
         self.at_frontier = at_frontier;
-        self.accounts.clear();
-        self.slots.clear();
+        self.accesses = accesses;
     }
 
     /// Notes that the execution saw the balance of an account.
@@ -83,7 +81,7 @@ where
     }
 
     fn read_of(&mut self, address: Address) -> Option<&mut AccountRead<'block>> {
-        self.accounts.iter_mut().find(|read| read.entry.address() == address)
+        self.accesses.account_reads.iter_mut().find(|read| read.entry.address() == address)
     }
 
     /// Makes sure that an account's committed value is known, and returns it.
@@ -130,7 +128,7 @@ where
                 entry.guess(account, self.reader).unwrap_or(value)
             }
         };
-        self.slots.push(SlotRead { entry, account, served });
+        self.accesses.slot_reads.push(SlotRead { entry, account, served });
         Ok(served)
     }
 }
@@ -158,8 +156,8 @@ where
         }
         let balance =
             if self.block.rules.balances_commute { BalanceUse::UNUSED } else { BalanceUse::Exact };
-        let id = AccountId::new(self.accounts.len());
-        self.accounts.push(AccountRead {
+        let id = AccountId::new(self.accesses.account_reads.len());
+        self.accesses.account_reads.push(AccountRead {
             entry,
             served,
             balance,
@@ -209,7 +207,7 @@ where
         account_id: AccountId,
         slot: U256,
     ) -> Result<U256, SourceError> {
-        match self.accounts.get(account_id.get()) {
+        match self.accesses.account_reads.get(account_id.get()) {
             Some(read) if read.entry.address() == address => {
                 let account = read.entry;
                 self.storage_of(account, slot)
