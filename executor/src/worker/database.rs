@@ -13,6 +13,7 @@ use core::fmt;
 use multilane_state::{
     StateLocation, TxIndex,
     multi_version::{AccountEntry, AccountRead, AccountValue, BalanceUse, SlotRead},
+    unshared_code,
 };
 use revm::{
     Database,
@@ -25,9 +26,10 @@ use std::error::Error;
 pub(crate) struct WorkerDb<'block, DB> {
     block: &'block BlockContext,
     source: DB,
-    /// This worker's copies of the codes it has met. A `Bytecode` is reference-counted: a copy per
-    /// worker keeps the count of a hot contract in one core's cache.
+    /// This worker's own copies of the codes it has met.
     codes: B256Map<Bytecode>,
+    /// This worker's own copy of no code at all.
+    no_code: Bytecode,
     block_hashes: HashMap<u64, B256>,
     reader: TxIndex,
     /// Whether every transaction before the reader is committed, so that nothing is a guess.
@@ -44,6 +46,7 @@ where
             block,
             source,
             codes: B256Map::default(),
+            no_code: unshared_code(&Bytecode::default()),
             block_hashes: HashMap::default(),
             reader: TxIndex::FIRST,
             at_frontier: false,
@@ -95,6 +98,33 @@ where
         }
     }
 
+    /// Reads an account, as far as the EVM knows it without its code, and records the read.
+    pub(super) fn account(
+        &mut self,
+        address: Address,
+    ) -> Result<&mut AccountRead<'block>, SourceError> {
+        let entry = self.block.state.account(address);
+        let mut served = match entry.guess(self.reader) {
+            Some(value) => value,
+            None => {
+                let value = self.load_account(entry)?;
+                entry.guess(self.reader).unwrap_or(value)
+            }
+        };
+        if !self.at_frontier
+            && let Some(nonce) = self.block.nonces.before(address, self.reader)
+            && let Some(value) = &mut served
+        {
+            value.nonce = nonce;
+        }
+        let exact = !self.block.rules.balances_commute;
+        let balance = if exact { BalanceUse::Exact } else { BalanceUse::UNUSED };
+        let reads = &mut self.accesses.account_reads;
+        reads.push(AccountRead { entry, served, balance, exact_nonce: exact });
+        let last = reads.len() - 1;
+        Ok(&mut reads[last])
+    }
+
     fn load_account(&mut self, entry: &AccountEntry) -> Result<Option<AccountValue>, SourceError> {
         let address = entry.address();
         let info = self.source.basic(address).map_err(|cause| {
@@ -104,7 +134,7 @@ where
         if let Some(AccountInfo { code: Some(code), code_hash, .. }) = info
             && !code.is_empty()
         {
-            self.codes.entry(code_hash).or_insert(code);
+            self.codes.entry(code_hash).or_insert_with(|| unshared_code(&code));
         }
         entry.load(value);
         Ok(value)
@@ -140,30 +170,9 @@ where
     type Error = SourceError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
-        let entry = self.block.state.account(address);
-        let mut served = match entry.guess(self.reader) {
-            Some(value) => value,
-            None => {
-                let value = self.load_account(entry)?;
-                entry.guess(self.reader).unwrap_or(value)
-            }
-        };
-        if !self.at_frontier
-            && let Some(nonce) = self.block.nonces.before(address, self.reader)
-            && let Some(value) = &mut served
-        {
-            value.nonce = nonce;
-        }
-        let balance =
-            if self.block.rules.balances_commute { BalanceUse::UNUSED } else { BalanceUse::Exact };
         let id = AccountId::new(self.accesses.account_reads.len());
-        self.accesses.account_reads.push(AccountRead {
-            entry,
-            served,
-            balance,
-            exact_nonce: !self.block.rules.balances_commute,
-        });
-        Ok(served.map(|value| AccountInfo {
+        let Some(value) = self.account(address)?.served else { return Ok(None) };
+        Ok(Some(AccountInfo {
             balance: value.balance,
             nonce: value.nonce,
             code_hash: value.code_hash,
@@ -172,7 +181,7 @@ where
             // the bundle lists new code by it, that of accounts without any included. All other
             // code is loaded when it is run.
             code: if value.code_hash == KECCAK_EMPTY {
-                Some(Bytecode::default())
+                Some(self.no_code.clone())
             } else {
                 self.block.new_code(&value.code_hash)
             },
@@ -181,7 +190,7 @@ where
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, SourceError> {
         if code_hash == KECCAK_EMPTY {
-            return Ok(Bytecode::default());
+            return Ok(self.no_code.clone());
         }
         if let Some(code) = self.codes.get(&code_hash) {
             return Ok(code.clone());
@@ -193,6 +202,7 @@ where
                 .code_by_hash(code_hash)
                 .map_err(|cause| SourceError::new(SourceRead::CodeHash(code_hash), cause))?,
         };
+        let code = unshared_code(&code);
         self.codes.insert(code_hash, code.clone());
         Ok(code)
     }

@@ -6,6 +6,7 @@
 mod balance_watch;
 mod beneficiary;
 mod database;
+mod transfer;
 
 use crate::{error::SourceError, pipeline::BlockContext};
 use alloy_evm::{EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
@@ -35,6 +36,7 @@ use revm::{
     state::{Account, EvmState},
 };
 use std::error::Error;
+use transfer::TransferRules;
 
 type WorkerEvm<'block, DB> = Evm<
     EthEvmContext<WorkerDb<'block, DB>>,
@@ -56,6 +58,8 @@ where
 {
     block: &'block BlockContext,
     evm: WorkerEvm<'block, DB>,
+    /// Where plain transfers need no EVM, how they are done.
+    transfers: Option<TransferRules>,
     /// Vectors of outcomes that have been committed.
     spare: Vec<Accesses<'block>>,
 }
@@ -124,7 +128,7 @@ where
         if block.rules.balances_commute {
             balance_watch::install(&mut evm.instruction);
         }
-        Self { block, evm, spare: Vec::new() }
+        Self { block, evm, transfers: TransferRules::of(block, env), spare: Vec::new() }
     }
 
     /// The database behind the EVM.
@@ -142,6 +146,9 @@ where
         tx: &TxEnv,
         at_frontier: bool,
     ) -> TxOutcome<'block> {
+        if let Some(outcome) = self.transfer(index, tx, at_frontier) {
+            return outcome;
+        }
         let accesses = self.spare.pop().unwrap_or_default();
         self.db().begin(index, at_frontier, accesses);
         let handler = &mut DeferredFeeHandler::new();
