@@ -58,6 +58,10 @@ pub(super) fn bar_chart(label: &str, groups: &[Group], reference: Option<f64>) -
         let anchor = if index == 0 { Anchor::Start } else { Anchor::Middle };
         svg.text(x, bottom + 15.0, anchor, "tick", text);
     }
+    if let Some(reference) = reference {
+        let x = scale.place(reference);
+        svg.line([x, 0.0, x, bottom], "reference");
+    }
     let mut y = 0.0;
     for group in groups {
         svg.text(1.0, y + NAME - 6.0, Anchor::Start, "name", &group.name);
@@ -78,10 +82,6 @@ pub(super) fn bar_chart(label: &str, groups: &[Group], reference: Option<f64>) -
             y += BAR + BAR_GAP;
         }
         y += GROUP_GAP;
-    }
-    if let Some(reference) = reference {
-        let x = scale.place(reference);
-        svg.line([x, 0.0, x, bottom], "reference");
     }
     svg.finish()
 }

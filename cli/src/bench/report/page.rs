@@ -110,7 +110,7 @@ impl Page {
             let marks = [(limit, "mark-limit"), (bare, "mark-bare")];
             let marks =
                 marks.into_iter().filter_map(|(value, class)| Some(Mark { value: value?, class }));
-            let class = if speedup < 1.0 { "loss" } else { "parallel" };
+            let class = if is_loss(speedup) { "loss" } else { "parallel" };
             let bar =
                 Bar { value: speedup, text: times(speedup), class, title, marks: marks.collect() };
             Some(Group { name, bars: vec![bar] })
@@ -282,24 +282,11 @@ impl Page {
         for title in first {
             self.header_cell(title, true);
         }
-        for title in [
-            "txs",
-            "gas",
-            "threads",
-            "bare ms",
-            "sequential ms",
-            "parallel ms",
-            "limit ms",
-            "speedup",
-            "vs bare",
-            "of limit",
-            "transactions/s",
-            "Mgas/s",
-            "CPU s",
-            "peak MiB",
-            "executions",
-            "conflicts",
-        ] {
+        let figures = ["txs", "gas", "threads", "bare ms", "seq ms", "par ms"];
+        let limit: &[&str] = if of_blocks { &[] } else { &["limit ms", "of limit"] };
+        let rest =
+            ["speedup", "vs bare", "tx/s", "Mgas/s", "CPU s", "peak MiB", "runs", "conflicts"];
+        for title in figures.iter().chain(limit).chain(&rest) {
             self.header_cell(title, false);
         }
         self.header_cell("mode", true);
@@ -311,7 +298,8 @@ impl Page {
         self.push(
             "<p class=\"note\">Times are of a whole block. CPU and memory are of one parallel \
              execution: processor time of all threads, and the most that was resident, the block's \
-             state included.</p>\n</section>\n",
+             state included. Runs are executions of transactions; more than there are transactions, \
+             where some had to be repeated.</p>\n</section>\n",
         );
     }
 
@@ -406,10 +394,14 @@ fn figure_cells(row: &Row) -> Vec<(String, &'static str)> {
         (millis(*bare), ""),
         (millis(sequential.time), ""),
         (millis(parallel.time), ""),
-        (show(limit.map(millis)), ""),
+    ]);
+    if matches!(subject, Subject::Workload { .. }) {
+        cells.push((show(limit.map(millis)), ""));
+        cells.push((show(figures.of_limit().map(percent)), ""));
+    }
+    cells.extend([
         (show(figures.speedup().map(times)), loss(figures.speedup())),
         (show(figures.speedup_bare().map(times)), loss(figures.speedup_bare())),
-        (show(figures.of_limit().map(percent)), ""),
         (show(figures.txs_per_s().map(|rate| grouped(rate as u64))), ""),
         (show(figures.mgas_per_s().map(|rate| grouped(rate.round() as u64))), ""),
         (show(cpu), ""),
@@ -466,7 +458,12 @@ fn count(threads: usize) -> String {
     if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") }
 }
 
+/// Whether threads lose, as far as the figure shows: 0.998 is written as 1.00.
+fn is_loss(speedup: f64) -> bool {
+    speedup < 0.995
+}
+
 /// The class of a figure in which threads lose.
 fn loss(speedup: Option<f64>) -> &'static str {
-    if speedup.is_some_and(|speedup| speedup < 1.0) { "loss" } else { "" }
+    if speedup.is_some_and(is_loss) { "loss" } else { "" }
 }
