@@ -25,6 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Bench(crate::bench::BenchArgs),
     Fetch(crate::fetch::FetchArgs),
     Replay(ReplayArgs),
 }
@@ -35,6 +36,7 @@ Examples:
   multilane replay data/mainnet         replay every block of an archive
   multilane help replay                 what replay reads, checks and reports
   multilane fetch --rpc URL --blocks 100..110 --to blocks     write blocks of a node to an archive
+  multilane bench                       what threads gain, beside honest baselines
 
 The memory allocator is mimalloc.";
 
@@ -136,7 +138,7 @@ impl Engine {
 pub(crate) enum Format {
     /// A table for people
     Table,
-    /// One JSON object a line: each block, then a summary
+    /// One JSON object a line for each result, then a summary
     Json,
 }
 
