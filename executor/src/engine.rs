@@ -9,22 +9,25 @@
 use crate::{
     ExecutionError,
     executor::open,
-    frontier::{Final, FinalError, Frontier},
+    frontier::{End, FinalError, Frontier},
     merger,
     partitioner::ExecutionPlan,
     pipeline::BlockContext,
-    scheduler::{Scheduler, Status, Task},
+    scheduler::{Scheduler, Status, Task, WorkerId},
     source::StateSource,
     validation::{self, Validity},
     worker::{Accesses, TxOutcome, Worker},
     workers::{Busy, Workers},
 };
 use alloy_evm::EvmEnv;
-use multilane_state::{TxIndex, multi_version::CommittedChanges};
+use multilane_state::TxIndex;
 use revm::{
     Database,
     context::TxEnv,
-    context_interface::{Transaction, result::EVMError},
+    context_interface::{
+        Transaction,
+        result::{EVMError, HaltReason, ResultAndState},
+    },
 };
 use std::{
     any::Any,
@@ -34,9 +37,12 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
+
+/// How many commits go by at most before other workers are told.
+const TOLD_EVERY: usize = 32;
 
 /// What happened, for the statistics.
 #[derive(Clone, Copy, Debug)]
@@ -51,57 +57,53 @@ pub(crate) struct Engine<'run, 'block> {
     env: &'run EvmEnv,
     transactions: &'run [TxEnv],
     scheduler: Scheduler<'run>,
-    outcomes: Box<[Mutex<Option<TxOutcome<'block>>>]>,
+    /// Outcomes of speculative executions, until they are committed.
+    outcomes: Box<[Mutex<Option<Box<TxOutcome<'block>>>>]>,
     frontier: Mutex<Frontier<'block>>,
-    finals: Mutex<VecDeque<Final>>,
-    handover: Handover,
+    /// Final results on their way to the calling thread, where somebody waits for them there.
+    finals: Option<Mutex<VecDeque<ResultAndState<HaltReason>>>>,
+    /// A transaction had no result: nothing after it can be final.
+    failed: AtomicBool,
     executions: AtomicUsize,
 }
 
-/// When the final results are handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Handover {
-    /// Each as soon as the calling thread can, while later transactions still run.
-    Streamed,
-    /// All of them when everything is final, which costs less.
-    AtTheEnd,
-}
-
 impl<'run, 'block> Engine<'run, 'block> {
+    /// `streams` says whether final results are delivered while later transactions still run. If
+    /// not, the frontier keeps them.
     pub(crate) fn new(
         block: &'block BlockContext,
         plan: &'run ExecutionPlan,
         env: &'run EvmEnv,
         transactions: &'run [TxEnv],
         frontier: Frontier<'block>,
-        handover: Handover,
+        streams: bool,
         threads: usize,
     ) -> Self {
-        let streamed = handover == Handover::Streamed;
         Self {
             block,
             env,
             transactions,
-            scheduler: Scheduler::new(plan, threads, streamed),
+            scheduler: Scheduler::new(plan, threads, frontier.speculation.depth(), streams),
             outcomes: transactions.iter().map(|_| Mutex::default()).collect(),
             frontier: Mutex::new(frontier),
-            finals: Mutex::default(),
-            handover,
+            finals: streams.then(Mutex::default),
+            failed: AtomicBool::new(false),
             executions: AtomicUsize::new(0),
         }
     }
 
-    /// What the final transactions did to the state.
-    pub(crate) fn into_changes(self) -> CommittedChanges<'block> {
-        self.frontier.into_inner().unwrap_or_else(PoisonError::into_inner).into_changes()
+    /// What became of the transactions.
+    pub(crate) fn into_end(self) -> End<'block> {
+        self.frontier.into_inner().unwrap_or_else(PoisonError::into_inner).into_end()
     }
 
-    /// Runs until everything is delivered, `deliver` breaks, or a transaction has no result.
+    /// Runs until everything is final, and delivered if it is to be; or `deliver` breaks, or a
+    /// transaction has no result.
     pub(crate) fn run<S: StateSource>(
         &self,
         workers: Workers<'_>,
         source: &S,
-        mut deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
+        mut deliver: impl FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
     ) -> Result<Counts, ExecutionError> {
         let db = open(source)?;
         if self.transactions.is_empty() {
@@ -109,7 +111,7 @@ impl<'run, 'block> Engine<'run, 'block> {
             return Ok(Counts { executions: 0, conflicts: 0 });
         }
         let panicked = OnceLock::new();
-        let job = |_| {
+        let job = |worker: usize| {
             // It may all be over by the time a busy pool gets here.
             if self.scheduler.is_stopped() {
                 return;
@@ -120,7 +122,8 @@ impl<'run, 'block> Engine<'run, 'block> {
                 return;
             };
             // Unwind safety: nothing of a broken execution is used again.
-            let work = AssertUnwindSafe(|| self.work(db, || Delivery::NotMine));
+            let work =
+                AssertUnwindSafe(|| self.work(WorkerId::new(worker), db, || Delivery::NotMine));
             if let Err(payload) = panic::catch_unwind(work) {
                 let _ = panicked.set(panic_message(&*payload));
                 self.scheduler.stop();
@@ -131,20 +134,14 @@ impl<'run, 'block> Engine<'run, 'block> {
             let mut delivered = 0;
             let mut deliver_panicked = None;
             let own = panic::catch_unwind(AssertUnwindSafe(|| {
-                let mut deliver = || {
-                    let deliver = || self.deliver(&mut delivered, &mut deliver);
+                self.work(WorkerId::new(0), db, || {
+                    let Some(finals) = &self.finals else { return Delivery::NotMine };
+                    let deliver = || self.deliver(finals, &mut delivered, &mut deliver);
                     panic::catch_unwind(AssertUnwindSafe(deliver)).unwrap_or_else(|payload| {
                         deliver_panicked = Some(payload);
                         Delivery::Complete
                     })
-                };
-                match self.handover {
-                    Handover::Streamed => self.work(db, deliver),
-                    Handover::AtTheEnd => {
-                        self.work(db, || Delivery::NotMine);
-                        deliver();
-                    }
-                }
+                });
             }));
             if let Err(payload) = own {
                 let _ = panicked.set(panic_message(&*payload));
@@ -167,11 +164,19 @@ impl<'run, 'block> Engine<'run, 'block> {
     }
 
     /// One worker's life. `deliver` hands over final results, on the calling thread only.
-    fn work<DB>(&self, db: DB, mut deliver: impl FnMut() -> Delivery)
+    fn work<DB>(&self, id: WorkerId, db: DB, deliver: impl FnMut() -> Delivery)
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
-        let mut worker = Worker::new(self.block, self.env, db);
+        let mut worker = Worker::new(id, self.block, self.env, db);
+        self.work_with(&mut worker, deliver);
+        self.executions.fetch_add(worker.executions(), Ordering::Relaxed);
+    }
+
+    fn work_with<DB>(&self, worker: &mut Worker<'block, DB>, mut deliver: impl FnMut() -> Delivery)
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
         let mut handed_over = None;
         let mut batch: Range<usize> = 0..0;
         loop {
@@ -193,12 +198,14 @@ impl<'run, 'block> Engine<'run, 'block> {
             }
             let mut worked = !batch.is_empty() || handed_over.is_some();
             while let Some(index) = handed_over.take().or_else(|| self.dispatch(&mut batch)) {
-                handed_over = self.speculate(&mut worker, index);
+                handed_over = self.speculate(worker, index);
                 if batch.is_empty() {
                     break;
                 }
             }
-            worked |= self.advance(&mut worker);
+            worked |= self.advance(worker, Reach::Own);
+            // Before this worker sleeps it makes final whatever it can.
+            worked = worked || self.advance(worker, Reach::Everything);
             if !worked && matches!(delivery, Delivery::Nothing | Delivery::NotMine) {
                 self.scheduler.sleep(mark);
             }
@@ -221,8 +228,8 @@ impl<'run, 'block> Engine<'run, 'block> {
             TxOutcome::unknown()
         });
         merger::publish(index, &outcome.accesses);
-        *lock(&self.outcomes[index.get()]) = Some(outcome);
-        self.scheduler.finish_execution(index)
+        *lock(&self.outcomes[index.get()]) = Some(Box::new(outcome));
+        self.scheduler.finish_execution(index, worker.id())
     }
 
     /// Runs one incarnation. A panic comes back as its message.
@@ -235,7 +242,6 @@ impl<'run, 'block> Engine<'run, 'block> {
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
-        self.executions.fetch_add(1, Ordering::Relaxed);
         let tx = &self.transactions[index.get()];
         // Unwind safety: the worker is recovered, and what is shared is only changed by total
         // functions.
@@ -248,7 +254,10 @@ impl<'run, 'block> Engine<'run, 'block> {
     }
 
     /// Moves the frontier as far as it goes, unless somebody else is at it. Whether it moved.
-    fn advance<DB>(&self, worker: &mut Worker<'block, DB>) -> bool
+    ///
+    /// A worker that has something else to do leaves others' work to them: what a transaction read
+    /// and wrote is in the cache of the core that executed it.
+    fn advance<DB>(&self, worker: &mut Worker<'block, DB>, reach: Reach) -> bool
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
@@ -259,19 +268,37 @@ impl<'run, 'block> Engine<'run, 'block> {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return moved,
             };
-            while self.commit_next(&mut frontier, worker) {
-                moved = true;
+            let start = frontier.next();
+            while let Some(step) = self.commit_next(&mut frontier, worker, reach) {
+                // Others are told of a row of quick commits at once. While this worker goes on alone
+                // they could not do anything.
+                let next = frontier.next();
+                let others_can_work = frontier.speculation.depth() > 0;
+                if (step == Step::Executed && others_can_work) || next.is_multiple_of(TOLD_EVERY) {
+                    self.scheduler.advance(next);
+                }
             }
             let next = frontier.next();
             let failed = frontier.failed();
+            let over = failed || next == self.transactions.len();
+            if failed {
+                self.failed.store(true, Ordering::Release);
+            }
             drop(frontier);
+            if failed || next > start {
+                moved = true;
+                // After the frontier is free: whoever wakes up from this can take it.
+                self.scheduler.advance(next);
+            }
+            if over && self.finals.is_none() {
+                self.scheduler.stop();
+            }
             // Whoever finished the next transaction while we held the frontier could not take it.
             // Its status is the sign that it left for us (see `SharedStatus::get`).
-            let left_for_us = !failed
+            let left_for_us = !over
                 && !self.scheduler.is_stopped()
-                && next < self.transactions.len()
                 && self.scheduler.may_commit(next)
-                && self.scheduler.status(TxIndex::new(next)) == Status::Executed;
+                && reach.covers(self.scheduler.status(TxIndex::new(next)), worker.id());
             if !left_for_us {
                 return moved;
             }
@@ -283,7 +310,8 @@ impl<'run, 'block> Engine<'run, 'block> {
         &self,
         frontier: &mut Frontier<'block>,
         worker: &mut Worker<'block, DB>,
-    ) -> bool
+        reach: Reach,
+    ) -> Option<Step>
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
@@ -293,71 +321,101 @@ impl<'run, 'block> Engine<'run, 'block> {
             || !self.scheduler.may_commit(next)
             || self.scheduler.is_stopped()
         {
-            return false;
+            return None;
         }
         let index = TxIndex::new(next);
-        let (outcome, repeated) = match self.scheduler.status(index) {
-            Status::Executed => {
-                let outcome = lock(&self.outcomes[next]).take();
-                let outcome = outcome.unwrap_or_else(TxOutcome::unknown);
-                if validation::validate(&outcome) == Validity::Valid {
-                    (Ok(outcome), false)
-                } else {
+        let executed_before = match self.scheduler.status(index) {
+            status @ Status::Executed { .. } if reach.covers(status, worker.id()) => true,
+            Status::Unclaimed if self.scheduler.claim(index) => false,
+            _ => return None,
+        };
+        let outcome = lock(&self.outcomes[next]).take();
+        let stands = outcome.as_ref().is_some_and(|it| validation::validate(it) == Validity::Valid);
+        let outcome = match outcome {
+            Some(outcome) if stands => Ok(*outcome),
+            refused => {
+                if let Some(outcome) = refused {
                     frontier.conflicts += 1;
                     merger::retract(index, &outcome.accesses);
                     worker.recycle(outcome.accesses);
-                    (self.execute(worker, index, true), true)
                 }
+                self.execute(worker, index, true)
             }
-            Status::Unclaimed if self.scheduler.claim(index) => {
-                let outcome = self.execute(worker, index, true);
-                self.scheduler.finish_at_frontier(index);
-                (outcome, false)
-            }
-            Status::Unclaimed | Status::Executing | Status::Committed => return false,
         };
         // Unwind safety: after a panic the frontier has failed, so nothing more is committed.
-        let last = frontier
-            .admit(self.transactions[next].gas_limit())
-            .and_then(|()| outcome.map_err(FinalError::Panic))
-            .and_then(|outcome| {
-                panic::catch_unwind(AssertUnwindSafe(|| frontier.commit(worker, outcome)))
-                    .unwrap_or_else(|payload| Err(FinalError::Panic(panic_message(&*payload))))
-            });
-        frontier.advance(&last);
-        lock(&self.finals).push_back(last);
-        self.scheduler.commit(index, repeated);
-        let over = frontier.failed() || frontier.next() == self.transactions.len();
-        if over && self.handover == Handover::AtTheEnd {
-            self.scheduler.stop();
+        let committed = outcome.and_then(|outcome| {
+            let gas_limit = self.transactions[next].gas_limit();
+            let commit = AssertUnwindSafe(|| frontier.commit(worker, gas_limit, outcome));
+            panic::catch_unwind(commit).map_err(|payload| panic_message(&*payload))
+        });
+        match committed.unwrap_or_else(|message| Err(FinalError::Panic(message))) {
+            Ok(last) => match &self.finals {
+                Some(finals) => lock(finals).push_back(last),
+                None => frontier.keep(last.result),
+            },
+            Err(error) => frontier.fail(error),
         }
-        true
+        let depth = frontier.speculation.learn(next, executed_before.then_some(stands));
+        self.scheduler.set_depth(depth);
+        if !executed_before {
+            self.scheduler.finish_at_frontier(index);
+        }
+        Some(if stands { Step::Committed } else { Step::Executed })
     }
 
     /// Hands over what has become final.
     fn deliver(
         &self,
+        finals: &Mutex<VecDeque<ResultAndState<HaltReason>>>,
         delivered: &mut usize,
-        deliver: &mut impl FnMut(usize, Final) -> ControlFlow<()>,
+        deliver: &mut impl FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
     ) -> Delivery {
         if *delivered == self.transactions.len() {
             return Delivery::Complete;
         }
-        let ready = std::mem::take(&mut *lock(&self.finals));
+        // Acquire pairs with the release in `advance`, which comes after the last result.
+        let failed = self.failed.load(Ordering::Acquire);
+        let ready = std::mem::take(&mut *lock(finals));
         if ready.is_empty() {
-            return Delivery::Nothing;
+            return if failed { Delivery::Complete } else { Delivery::Nothing };
         }
         for last in ready {
-            let failed = last.is_err();
             let flow = deliver(*delivered, last);
             *delivered += 1;
-            if failed || flow.is_break() {
+            if flow.is_break() {
                 return Delivery::Complete;
             }
         }
         self.scheduler.deliver(*delivered);
         if *delivered == self.transactions.len() { Delivery::Complete } else { Delivery::Some }
     }
+}
+
+/// Which executed transactions a worker makes final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Those that it has executed itself.
+    Own,
+    /// All.
+    Everything,
+}
+
+impl Reach {
+    fn covers(self, status: Status, worker: WorkerId) -> bool {
+        match status {
+            Status::Executed { by } => self == Self::Everything || by == worker,
+            Status::Unclaimed | Status::Executing => false,
+        }
+    }
+}
+
+/// How a transaction was made final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Its speculative outcome stood.
+    Committed,
+    /// It was executed on the spot.
+    Executed,
 }
 
 /// What came of a look at the queue of final results.

@@ -9,18 +9,16 @@ use crate::{
     error::SourceError,
     merger,
     pipeline::BlockContext,
-    worker::{TxOutcome, Worker},
+    speculation::Speculation,
+    worker::{Executed, TxOutcome, Worker},
 };
 use alloy_evm::block::BlockValidationError;
 use multilane_state::{TxIndex, multi_version::CommittedChanges};
 use revm::{
     Database,
-    context_interface::result::{EVMError, HaltReason, ResultAndState},
+    context_interface::result::{EVMError, ExecutionResult, HaltReason, ResultAndState},
 };
 use std::error::Error;
-
-/// The final word on a transaction.
-pub(crate) type Final = Result<ResultAndState<HaltReason>, FinalError>;
 
 /// Why a transaction has no result.
 #[derive(Debug)]
@@ -44,19 +42,34 @@ pub(crate) struct Frontier<'block> {
     /// Where the block's gas limit is to be kept.
     admission: Option<GasAdmission>,
     next: usize,
-    failed: bool,
+    /// The transaction without a result, if there is one.
+    failure: Option<(usize, FinalError)>,
+    gas: GasUsed,
+    results: Vec<ExecutionResult<HaltReason>>,
     /// Outcomes that did not stand.
     pub(crate) conflicts: usize,
+    pub(crate) speculation: Speculation,
 }
 
 impl<'block> Frontier<'block> {
-    /// A frontier before the first transaction. `changes` is what happened before.
-    pub(crate) const fn new(
+    /// A frontier before the first of so many transactions. `changes` is what happened before.
+    pub(crate) fn new(
+        transactions: usize,
         block: &'block BlockContext,
         changes: CommittedChanges<'block>,
         admission: Option<GasAdmission>,
     ) -> Self {
-        Self { block, changes, admission, next: 0, failed: false, conflicts: 0 }
+        Self {
+            block,
+            changes,
+            admission,
+            next: 0,
+            failure: None,
+            gas: GasUsed { cumulative: Vec::with_capacity(transactions), ..GasUsed::default() },
+            results: Vec::with_capacity(transactions),
+            conflicts: 0,
+            speculation: Speculation::new(),
+        }
     }
 
     /// The position of the first transaction that is not final.
@@ -66,47 +79,94 @@ impl<'block> Frontier<'block> {
 
     /// Whether a transaction had no result: nothing after it can be final.
     pub(crate) const fn failed(&self) -> bool {
-        self.failed
+        self.failure.is_some()
     }
 
     /// Whether a transaction with this gas limit still fits into the block.
-    pub(crate) fn admit(&self, gas_limit: u64) -> Result<(), FinalError> {
+    fn admit(&self, gas_limit: u64) -> Result<(), FinalError> {
         match &self.admission {
             Some(admission) => admission.admit(gas_limit).map_err(FinalError::Gas),
             None => Ok(()),
         }
     }
 
-    /// Makes the next transaction final.
+    /// Makes the next transaction final, if it has a result and fits into the block. Gives what the
+    /// serial run has.
     pub(crate) fn commit<DB>(
         &mut self,
         worker: &mut Worker<'block, DB>,
+        gas_limit: u64,
         outcome: TxOutcome<'block>,
-    ) -> Final
+    ) -> Result<ResultAndState<HaltReason>, FinalError>
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
+        self.admit(gas_limit)?;
         let TxOutcome { result, accesses } = outcome;
-        let executed = result.map_err(FinalError::Evm)?;
+        let mut executed = result.map_err(FinalError::Evm)?;
         let index = TxIndex::new(self.next);
         let changes = &mut self.changes;
-        let last = merger::commit(self.block, changes, worker.db(), index, executed, &accesses)
+        merger::commit(self.block, changes, worker.db(), index, &mut executed, &accesses)
             .map_err(FinalError::Source)?;
         worker.recycle(accesses);
+        let Executed { result, state, .. } = executed;
         if let Some(admission) = &mut self.admission {
-            admission.record(&last.result);
+            admission.record(&result);
         }
-        Ok(last)
-    }
-
-    /// Moves past a transaction, whose final word this is.
-    pub(crate) fn advance(&mut self, last: &Final) {
-        self.failed = last.is_err();
+        self.gas.record(&result);
         self.next += 1;
+        Ok(ResultAndState { result, state })
     }
 
-    /// What the final transactions, and what was before them, did to the state.
-    pub(crate) fn into_changes(self) -> CommittedChanges<'block> {
-        self.changes
+    /// Keeps a final result for the end.
+    pub(crate) fn keep(&mut self, result: ExecutionResult<HaltReason>) {
+        self.results.push(result);
+    }
+
+    /// Ends it all at the next transaction, which cannot be made final.
+    pub(crate) fn fail(&mut self, error: FinalError) {
+        self.failure.get_or_insert((self.next, error));
+    }
+
+    /// What became of the transactions.
+    pub(crate) fn into_end(self) -> End<'block> {
+        let Self { changes, gas, results, failure, .. } = self;
+        End { changes, gas, results, failure }
+    }
+}
+
+/// What became of a block's transactions in all.
+#[derive(Debug)]
+pub(crate) struct End<'block> {
+    /// What the final ones, and what was before them, did to the state.
+    pub(crate) changes: CommittedChanges<'block>,
+    pub(crate) gas: GasUsed,
+    /// The final results in block order, where they were [kept](Frontier::keep).
+    pub(crate) results: Vec<ExecutionResult<HaltReason>>,
+    /// The first transaction that could not be made final, and why.
+    pub(crate) failure: Option<(usize, FinalError)>,
+}
+
+/// Gas used by the final transactions of a block.
+#[derive(Debug, Default)]
+pub(crate) struct GasUsed {
+    /// Up to and including each transaction, refunds taken off.
+    pub(crate) cumulative: Vec<u64>,
+    /// EIP-8037: the two dimensions of a block's gas.
+    pub(crate) regular: u64,
+    pub(crate) state: u64,
+}
+
+impl GasUsed {
+    /// By all transactions, refunds taken off.
+    pub(crate) fn total(&self) -> u64 {
+        self.cumulative.last().copied().unwrap_or_default()
+    }
+
+    fn record(&mut self, result: &ExecutionResult<HaltReason>) {
+        let gas = result.gas();
+        self.cumulative.push(self.total() + gas.tx_gas_used());
+        self.regular += gas.block_regular_gas_used();
+        self.state += gas.block_state_gas_used();
     }
 }

@@ -108,6 +108,7 @@ mod scheduler;
 pub mod sequential;
 mod serial;
 mod source;
+mod speculation;
 mod stats;
 mod validation;
 pub mod verification;

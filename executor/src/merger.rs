@@ -6,7 +6,6 @@
 
 use crate::{
     error::SourceError,
-    parallel_map::parallel_map,
     pipeline::BlockContext,
     worker::{Accesses, Executed, WorkerDb},
     workers::Workers,
@@ -15,18 +14,20 @@ use alloy_primitives::U256;
 use multilane_state::{
     TxIndex,
     multi_version::{
-        self, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
-        CommittedChanges,
+        AccountOutcome, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
+        BundleBuilder, CommittedChanges,
     },
 };
 use revm::{
     Database,
-    context_interface::result::{HaltReason, ResultAndState},
     database::BundleState,
     primitives::KECCAK_EMPTY,
     state::{Account, AccountInfo, Bytecode, EvmState, TransactionId},
 };
-use std::error::Error;
+use std::{error::Error, sync::OnceLock};
+
+/// With fewer accounts to a share, the hand-over to other threads costs more than it saves.
+const ACCOUNTS_SHARE_MIN: usize = 200;
 
 /// Shows an outcome's writes to later speculative readers.
 pub(crate) fn publish(index: TxIndex, accesses: &Accesses<'_>) {
@@ -48,7 +49,7 @@ pub(crate) fn retract(index: TxIndex, accesses: &Accesses<'_>) {
     }
 }
 
-/// Commits a validated outcome and gives the result of the serial run.
+/// Commits a validated outcome, and makes it that of the serial run.
 ///
 /// # Errors
 ///
@@ -58,20 +59,19 @@ pub(crate) fn commit<'block, DB>(
     changes: &mut CommittedChanges<'block>,
     db: &mut WorkerDb<'block, DB>,
     index: TxIndex,
-    executed: Executed,
+    executed: &mut Executed,
     accesses: &Accesses<'block>,
-) -> Result<ResultAndState<HaltReason>, SourceError>
+) -> Result<(), SourceError>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
-    let Executed { result, mut state, deferred_fee } = executed;
     let keep_empty = block.rules.keep_empty_accounts;
     if block.keeps_changes {
         for read in &accesses.account_reads {
             if let (Some(served), Some(Some(actual))) = (read.served, read.entry.committed())
                 && served != actual
             {
-                rebase(&mut state, read, &served, &actual);
+                rebase(&mut executed.state, read, &served, &actual);
             }
         }
     }
@@ -80,7 +80,7 @@ where
         let own = slots.by_ref().take(written.slots);
         changes.commit(Some(index), written.entry, written.write, own, keep_empty);
     }
-    if let Some(fee) = deferred_fee {
+    if let Some(fee) = executed.deferred_fee {
         let entry = block.state.account(block.beneficiary);
         let before = db.committed_account(entry)?;
         let write = credit(before, fee, keep_empty);
@@ -88,10 +88,10 @@ where
             changes.commit(Some(index), entry, write, [], keep_empty);
         }
         if block.keeps_changes {
-            state.insert(block.beneficiary, credited(before, write));
+            executed.state.insert(block.beneficiary, credited(before, write));
         }
     }
-    Ok(ResultAndState { result, state })
+    Ok(())
 }
 
 /// What the committed changes of a block amount to.
@@ -101,10 +101,27 @@ pub(crate) fn bundle(
     changes: CommittedChanges<'_>,
 ) -> BundleState {
     let changed = changes.by_account();
-    let outcomes = parallel_map(workers, changed.accounts(), |position, _| {
-        changed.outcome(position, |hash| block.new_code(hash))
-    });
-    multi_version::bundle(outcomes)
+    let outcome = |position| changed.outcome(position, |hash| block.new_code(hash));
+    let mut bundle = BundleBuilder::with_capacity(changed.len());
+    // The calling thread puts everything together, so its own share is half of another's.
+    let share = changed.len() / (2 * workers.threads() - 1);
+    if share < ACCOUNTS_SHARE_MIN {
+        bundle.extend((0..changed.len()).map(outcome));
+        return bundle.finish();
+    }
+    let others: Vec<OnceLock<Vec<AccountOutcome>>> =
+        (1..workers.threads()).map(|_| OnceLock::new()).collect();
+    let job = |worker: usize| {
+        let start = share + 2 * share * (worker - 1);
+        let end = if worker == others.len() { changed.len() } else { start + 2 * share };
+        // The only writer of this cell.
+        let _ = others[worker - 1].set((start..end).map(outcome).collect());
+    };
+    workers.run(job, || bundle.extend((0..share).map(outcome)));
+    for outcomes in others {
+        bundle.extend(outcomes.into_inner().unwrap_or_default());
+    }
+    bundle.finish()
 }
 
 /// Brings an account's changes from the value that was served to the one that a serial run sees.

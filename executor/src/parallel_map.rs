@@ -1,9 +1,9 @@
 //! A data-parallel map on the executor's own threads.
 
 use crate::workers::Workers;
-use std::{
-    ops::Range,
-    sync::{Mutex, OnceLock, PoisonError},
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
 };
 
 /// Below this many items the hand-over to other threads costs more than it saves.
@@ -17,61 +17,38 @@ pub(crate) fn parallel_map<T, U>(
 ) -> Vec<U>
 where
     T: Sync,
-    U: Send + Sync,
-{
-    parallel_ranges(workers, items.len(), |range| {
-        range.clone().zip(&items[range]).map(|(at, item)| map(at, item)).collect()
-    })
-}
-
-/// Maps items on all workers, keeping their order, and consumes them.
-pub(crate) fn parallel_map_into<T, U>(
-    workers: Workers<'_>,
-    items: Vec<T>,
-    map: impl Fn(usize, T) -> U + Sync,
-) -> Vec<U>
-where
-    T: Send,
-    U: Send + Sync,
+    U: Send,
 {
     if items.len() < PARALLEL_FROM || workers.threads() == 1 {
-        return items.into_iter().enumerate().map(|(at, item)| map(at, item)).collect();
+        return items.iter().enumerate().map(|(at, item)| map(at, item)).collect();
     }
-    // Each item is taken once, by the worker that has its position.
-    let items: Vec<Mutex<Option<T>>> =
-        items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    let mapped = parallel_map(workers, &items, |at, item| {
-        let item = item.lock().unwrap_or_else(PoisonError::into_inner).take();
-        item.map(|item| map(at, item))
-    });
-    mapped.into_iter().flatten().collect()
+    let mut mapped = Vec::with_capacity(items.len());
+    let size = items.len().div_ceil(workers.threads());
+    // Each worker fills its part of the vector: joining vectors would copy everything once more.
+    let places = mapped.spare_capacity_mut()[..items.len()].chunks_mut(size);
+    let parts: Vec<_> = items.chunks(size).zip(places).map(|part| Mutex::new(Some(part))).collect();
+    let filled = AtomicUsize::new(0);
+    let fill = |worker: usize| {
+        let part = parts.get(worker).and_then(|part| take(part));
+        let Some((items, places)) = part else { return };
+        for (at, (item, place)) in items.iter().zip(&mut *places).enumerate() {
+            place.write(map(size * worker + at, item));
+        }
+        filled.fetch_add(places.len(), Ordering::Release);
+    };
+    workers.run(fill, || fill(0));
+    drop(parts);
+    assert_eq!(filled.into_inner(), items.len(), "every worker has filled its part");
+    #[expect(unsafe_code, reason = "the vector is filled in several threads, out of order")]
+    // SAFETY: so many places from the start have been written, as was just checked.
+    unsafe {
+        mapped.set_len(items.len());
+    }
+    mapped
 }
 
-/// Makes items for all positions below `length` on all workers, a range each.
-fn parallel_ranges<U>(
-    workers: Workers<'_>,
-    length: usize,
-    make: impl Fn(Range<usize>) -> Vec<U> + Sync,
-) -> Vec<U>
-where
-    U: Send + Sync,
-{
-    if length < PARALLEL_FROM || workers.threads() == 1 {
-        return make(0..length);
-    }
-    let size = length.div_ceil(workers.threads());
-    let range = |worker: usize| (size * worker).min(length)..(size * (worker + 1)).min(length);
-    let others: Vec<OnceLock<Vec<U>>> = (0..workers.threads()).map(|_| OnceLock::new()).collect();
-    let job = |worker: usize| {
-        // The only writer of this cell.
-        let _ = others[worker].set(make(range(worker)));
-    };
-    let mut made = workers.run(job, || make(range(0)));
-    made.reserve(length - made.len());
-    for result in others {
-        made.extend(result.into_inner().unwrap_or_default());
-    }
-    made
+fn take<T>(cell: &Mutex<Option<T>>) -> Option<T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 #[cfg(test)]

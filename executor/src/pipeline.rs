@@ -5,8 +5,8 @@ use crate::{
     admission::GasAdmission,
     analyzer::{AccessPrediction, Analyzer, SenderNonces, TRANSFER_GAS},
     conflict_graph::ConflictGraph,
-    engine::{Engine, Handover},
-    frontier::{Final, Frontier},
+    engine::Engine,
+    frontier::{End, Frontier},
     parallel_map::parallel_map,
     partitioner::ExecutionPlan,
     serial,
@@ -22,7 +22,13 @@ use multilane_state::{
     multi_version::{AccountValue, CommittedChanges, MultiVersionState},
 };
 use revm::{
-    context::TxEnv, context_interface::Cfg, database::CacheState, primitives::hardfork::SpecId,
+    context::TxEnv,
+    context_interface::{
+        Cfg,
+        result::{HaltReason, ResultAndState},
+    },
+    database::CacheState,
+    primitives::hardfork::SpecId,
     state::Bytecode,
 };
 use std::{
@@ -153,6 +159,26 @@ pub(crate) fn plan(
 ) -> Planned {
     let start = Instant::now();
     let threads = workers.threads();
+    let unplanned = |reason| Planned {
+        plan: ExecutionPlan::default(),
+        stats: ExecutionStats {
+            threads,
+            mode: ExecutionMode::Sequential(reason),
+            transactions: transactions.len(),
+            plan_time: start.elapsed(),
+            ..ExecutionStats::default()
+        },
+    };
+    if config.allow_sequential {
+        // What can be told without looking closer.
+        let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
+        if threads == 1 {
+            return unplanned(SequentialReason::OneThread);
+        }
+        if gas_limits.fold(0, u64::saturating_add) < PARALLEL_GAS_MIN || transactions.len() < 2 {
+            return unplanned(SequentialReason::SmallBlock);
+        }
+    }
     let balances_commute = Rules::of(env).balances_commute;
     let predictions = match predictor {
         Some(predict) => {
@@ -196,7 +222,7 @@ pub(crate) fn plan(
     Planned { plan, stats }
 }
 
-/// How to execute planned transactions.
+/// Transactions to execute as planned.
 #[derive(Debug)]
 pub(crate) struct Execution<'run, 'block> {
     pub(crate) workers: Workers<'run>,
@@ -207,38 +233,59 @@ pub(crate) struct Execution<'run, 'block> {
     pub(crate) changes: CommittedChanges<'block>,
     /// Where the block's gas limit is to be kept.
     pub(crate) admission: Option<GasAdmission>,
-    pub(crate) handover: Handover,
 }
 
+/// Hands over a final result. May end the execution early by breaking.
+type Deliver<'a> = &'a mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>;
+
 impl<'block> Execution<'_, 'block> {
-    /// Executes the transactions as planned and hands the final results to `deliver`, in block
-    /// order, on the calling thread. Gives the changes of all of them.
-    ///
-    /// `deliver` may end the execution early by breaking.
+    /// Executes all transactions. The end has the results, up to the first failure.
     pub(crate) fn run<S: StateSource>(
         self,
         planned: &mut Planned,
         source: &S,
-        deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
-    ) -> Result<CommittedChanges<'block>, ExecutionError> {
+    ) -> Result<End<'block>, ExecutionError> {
+        self.run_with(planned, source, None)
+    }
+
+    /// Executes all transactions and hands the final results to `deliver`, in block order, on the
+    /// calling thread, while later ones still run.
+    pub(crate) fn stream<S: StateSource>(
+        self,
+        planned: &mut Planned,
+        source: &S,
+        deliver: Deliver<'_>,
+    ) -> Result<End<'block>, ExecutionError> {
+        self.run_with(planned, source, Some(deliver))
+    }
+
+    fn run_with<S: StateSource>(
+        self,
+        planned: &mut Planned,
+        source: &S,
+        deliver: Option<Deliver<'_>>,
+    ) -> Result<End<'block>, ExecutionError> {
         let start = Instant::now();
-        let Self { workers, block, env, transactions, changes, admission, handover } = self;
-        let frontier = Frontier::new(block, changes, admission);
+        let Self { workers, block, env, transactions, changes, admission } = self;
+        let frontier = Frontier::new(transactions.len(), block, changes, admission);
         let Planned { plan, stats } = planned;
-        let changes = if let ExecutionMode::Sequential(_) = stats.mode {
-            let (executions, changes) =
+        let end = if let ExecutionMode::Sequential(_) = stats.mode {
+            let (executions, end) =
                 serial::run(block, env, transactions, frontier, source, deliver)?;
             stats.executions = executions;
-            changes
+            end
         } else {
-            let threads = workers.threads();
-            let engine = Engine::new(block, plan, env, transactions, frontier, handover, threads);
-            let counts = engine.run(workers, source, deliver)?;
+            let (threads, streams) = (workers.threads(), deliver.is_some());
+            let engine = Engine::new(block, plan, env, transactions, frontier, streams, threads);
+            let counts = match deliver {
+                Some(deliver) => engine.run(workers, source, deliver)?,
+                None => engine.run(workers, source, |_, _| ControlFlow::Continue(()))?,
+            };
             stats.executions = counts.executions;
             stats.conflicts = counts.conflicts;
-            engine.into_changes()
+            engine.into_end()
         };
         stats.execution_time = start.elapsed();
-        Ok(changes)
+        Ok(end)
     }
 }

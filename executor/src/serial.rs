@@ -7,47 +7,59 @@ use crate::{
     ExecutionError,
     engine::panic_message,
     executor::open,
-    frontier::{Final, FinalError, Frontier},
+    frontier::{End, FinalError, Frontier},
     pipeline::BlockContext,
+    scheduler::WorkerId,
     source::StateSource,
     worker::Worker,
     workers::Busy,
 };
 use alloy_evm::EvmEnv;
-use multilane_state::{TxIndex, multi_version::CommittedChanges};
-use revm::{context::TxEnv, context_interface::Transaction};
+use multilane_state::TxIndex;
+use revm::{
+    context::TxEnv,
+    context_interface::{
+        Transaction,
+        result::{HaltReason, ResultAndState},
+    },
+};
 use std::{
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
 };
 
-/// Runs until everything is delivered, `deliver` breaks, or a transaction has no result. Gives the
-/// number of executions, and the changes.
+/// Runs until everything is final, and delivered if `deliver` is there; or `deliver` breaks, or a
+/// transaction has no result.
 pub(crate) fn run<'block, S: StateSource>(
     block: &'block BlockContext,
     env: &EvmEnv,
     transactions: &[TxEnv],
     mut frontier: Frontier<'block>,
     source: &S,
-    mut deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
-) -> Result<(usize, CommittedChanges<'block>), ExecutionError> {
+    mut deliver: Option<impl FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>>,
+) -> Result<(usize, End<'block>), ExecutionError> {
     let _busy = Busy::mark();
-    let mut worker = Worker::new(block, env, open(source)?);
-    let mut executions = 0;
+    let mut worker = Worker::new(WorkerId::new(0), block, env, open(source)?);
     for (index, tx) in transactions.iter().enumerate() {
-        let last = frontier.admit(tx.gas_limit()).and_then(|()| {
-            executions += 1;
-            // Unwind safety: after a panic nothing more is executed.
-            panic::catch_unwind(AssertUnwindSafe(|| {
-                let outcome = worker.execute(TxIndex::new(index), tx, true);
-                frontier.commit(&mut worker, outcome)
-            }))
-            .unwrap_or_else(|payload| Err(FinalError::Panic(panic_message(&*payload))))
-        });
-        frontier.advance(&last);
-        if deliver(index, last).is_break() || frontier.failed() {
-            break;
+        // Unwind safety: after a panic nothing more is executed.
+        let committed = panic::catch_unwind(AssertUnwindSafe(|| {
+            let outcome = worker.execute(TxIndex::new(index), tx, true);
+            frontier.commit(&mut worker, tx.gas_limit(), outcome)
+        }));
+        let committed =
+            committed.unwrap_or_else(|payload| Err(FinalError::Panic(panic_message(&*payload))));
+        match (committed, &mut deliver) {
+            (Ok(last), Some(deliver)) => {
+                if deliver(index, last).is_break() {
+                    break;
+                }
+            }
+            (Ok(last), None) => frontier.keep(last.result),
+            (Err(error), _) => {
+                frontier.fail(error);
+                break;
+            }
         }
     }
-    Ok((executions, frontier.into_changes()))
+    Ok((worker.executions(), frontier.into_end()))
 }

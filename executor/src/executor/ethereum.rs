@@ -8,13 +8,12 @@ use crate::{
     ExecutionError, ExecutionStats, StateSource,
     admission::GasAdmission,
     block_db::BlockDb,
-    engine::Handover,
     error::SourceFailure,
-    frontier::Final,
+    frontier::End,
     merger,
     parallel_map::parallel_map,
     pipeline::{BlockContext, Execution},
-    receipts::{BlockReceipts, receipts},
+    receipts::receipts,
     sequential,
 };
 use alloy_consensus::Transaction;
@@ -64,7 +63,7 @@ impl ParallelExecutor {
         chain: &ChainSpec,
         input: &BlockInput,
         source: &S,
-        mut observe: Option<&mut dyn FnMut(usize, &EvmState)>,
+        observe: Option<&mut dyn FnMut(usize, &EvmState)>,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
         let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;
@@ -83,22 +82,6 @@ impl ParallelExecutor {
         executor.apply_pre_execution_changes().map_err(outside)?;
 
         let mut planned = self.plan(&tx_envs, &env);
-        let mut results = Vec::with_capacity(transactions.len());
-        let mut error = None;
-        let handover = if observe.is_some() { Handover::Streamed } else { Handover::AtTheEnd };
-        let deliver = |index: usize, last: Final| match last {
-            Ok(last) => {
-                if let Some(observe) = &mut observe {
-                    observe(index, &last.state);
-                }
-                results.push(last.result);
-                ControlFlow::Continue(())
-            }
-            Err(cause) => {
-                error = Some(final_error(index, cause, *transactions[index].hash()));
-                ControlFlow::Break(())
-            }
-        };
         let execution = Execution {
             workers: self.workers(),
             block: &block,
@@ -106,19 +89,28 @@ impl ParallelExecutor {
             transactions: &tx_envs,
             changes: executor.evm_mut().db_mut().take_changes(),
             admission: Some(GasAdmission::new(&env)),
-            handover,
         };
-        let changes = execution.run(&mut planned, source, deliver)?;
-        if let Some(error) = error {
-            return Err(error);
+        let End { changes, gas, results, failure } = match observe {
+            None => execution.run(&mut planned, source)?,
+            Some(observe) => {
+                let mut observed = Vec::with_capacity(transactions.len());
+                let mut end = execution.stream(&mut planned, source, &mut |index, last| {
+                    observe(index, &last.state);
+                    observed.push(last.result);
+                    ControlFlow::Continue(())
+                })?;
+                end.results = observed;
+                end
+            }
+        };
+        if let Some((index, cause)) = failure {
+            return Err(final_error(index, cause, *transactions[index].hash()));
         }
 
-        let BlockReceipts { receipts, gas_used, regular_gas_used, state_gas_used } =
-            receipts(self.workers(), transactions, results);
-        executor.receipts = receipts;
-        executor.cumulative_tx_gas_used = gas_used;
-        executor.block_regular_gas_used = regular_gas_used;
-        executor.block_state_gas_used = state_gas_used;
+        executor.receipts = receipts(self.workers(), transactions, results, &gas);
+        executor.cumulative_tx_gas_used = gas.total();
+        executor.block_regular_gas_used = gas.regular;
+        executor.block_state_gas_used = gas.state;
         if chain.is_cancun_active_at_timestamp(input.header.timestamp) {
             let blob_gas = transactions.iter().filter_map(|tx| tx.blob_gas_used());
             executor.blob_gas_used = blob_gas.fold(0, u64::saturating_add);

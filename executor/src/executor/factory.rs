@@ -4,9 +4,7 @@ use super::{ParallelExecutor, final_error, open, to_tx_env};
 use crate::{
     ExecutionError, ExecutionStats, StateSource,
     admission::GasAdmission,
-    engine::Handover,
     error::SourceFailure,
-    frontier::Final,
     parallel_map::parallel_map,
     pipeline::{BlockContext, Execution},
     source::SourceDb,
@@ -22,7 +20,7 @@ use alloy_evm::{
 use multilane_state::multi_version::CommittedChanges;
 use revm::{
     context::{BlockEnv, TxEnv},
-    context_interface::result::HaltReason,
+    context_interface::result::{HaltReason, ResultAndState},
     database::{BundleState, State, states::bundle_state::BundleRetention},
     primitives::hardfork::SpecId,
     state::EvmState,
@@ -93,24 +91,15 @@ impl ParallelExecutor {
         } else {
             let block = BlockContext::new(&env, &tx_envs, true);
             block.seed(&executor.evm().db().cache);
-            let mut error = None;
-            let deliver = |index: usize, last: Final| {
+            let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();
-                match last {
-                    Ok(result) => {
-                        observe(index, &result.state);
-                        executor.commit_transaction(EthTxResult {
-                            result,
-                            blob_gas_used: tx.blob_gas_used().unwrap_or_default(),
-                            tx_type: tx.tx_type(),
-                        });
-                        ControlFlow::Continue(())
-                    }
-                    Err(cause) => {
-                        error = Some(final_error(index, cause, tx.trie_hash()));
-                        ControlFlow::Break(())
-                    }
-                }
+                observe(index, &result.state);
+                executor.commit_transaction(EthTxResult {
+                    result,
+                    blob_gas_used: tx.blob_gas_used().unwrap_or_default(),
+                    tx_type: tx.tx_type(),
+                });
+                ControlFlow::Continue(())
             };
             let execution = Execution {
                 workers: self.workers(),
@@ -119,11 +108,10 @@ impl ParallelExecutor {
                 transactions: &tx_envs,
                 changes: CommittedChanges::default(),
                 admission: Some(GasAdmission::new(&env)),
-                handover: Handover::Streamed,
             };
-            execution.run(&mut planned, source, deliver)?;
-            if let Some(error) = error {
-                return Err(error);
+            let end = execution.stream(&mut planned, source, &mut deliver)?;
+            if let Some((index, cause)) = end.failure {
+                return Err(final_error(index, cause, transactions[index].inner().trie_hash()));
             }
         }
 

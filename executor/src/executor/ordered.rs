@@ -2,14 +2,12 @@
 
 use super::{ParallelExecutor, final_error};
 use crate::{
-    ExecutionError, ExecutionStats, StateSource,
-    engine::Handover,
-    frontier::Final,
-    merger,
+    ExecutionError, ExecutionStats, StateSource, merger,
     pipeline::{BlockContext, Execution},
     source::Shared,
 };
 use alloy_evm::EvmEnv;
+use alloy_primitives::B256;
 use multilane_state::multi_version::CommittedChanges;
 use revm::{
     DatabaseRef,
@@ -17,7 +15,7 @@ use revm::{
     context_interface::result::{ExecutionResult, HaltReason, ResultAndState},
     database::BundleState,
 };
-use std::{convert::Infallible, error::Error, ops::ControlFlow};
+use std::{error::Error, ops::ControlFlow};
 
 impl ParallelExecutor {
     /// Executes transactions and hands each final result to `sink`, in order, on the calling
@@ -43,11 +41,26 @@ impl ParallelExecutor {
         S: StateSource,
     {
         let block = BlockContext::new(env, transactions, true);
+        let mut planned = self.plan(transactions, env);
+        let mut refused = None;
+        let mut deliver = |index: usize, last| match sink(index, last) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(cause) => {
+                refused = Some(cause);
+                ControlFlow::Break(())
+            }
+        };
         let ran =
-            self.run(&block, env, transactions, source, Handover::Streamed, |index, result| {
-                sink(index, result).map_err(OrderedError::Sink)
-            });
-        ran.map(|(_, stats)| stats)
+            self.execution(&block, env, transactions).stream(&mut planned, source, &mut deliver);
+        if let Some(cause) = refused {
+            return Err(OrderedError::Sink(cause));
+        }
+        match ran.map(|end| end.failure) {
+            Ok(None) => Ok(planned.stats),
+            Ok(Some((index, cause))) => Err(final_error(index, cause, B256::ZERO)),
+            Err(error) => Err(error),
+        }
+        .map_err(OrderedError::Execution)
     }
 
     /// Executes transactions over a database that all threads can read.
@@ -68,62 +81,28 @@ impl ParallelExecutor {
         DB: DatabaseRef<Error: Error + Send + Sync + 'static> + Sync,
     {
         let block = BlockContext::new(env, transactions, false);
-        let mut results = Vec::with_capacity(transactions.len());
-        let ran =
-            self.run(&block, env, transactions, &Shared(db), Handover::AtTheEnd, |_, last| {
-                results.push(last.result);
-                Ok::<_, OrderedError<Infallible>>(())
-            });
-        match ran {
-            Ok((changes, _)) => Ok((results, merger::bundle(self.workers(), &block, changes))),
-            Err(OrderedError::Execution(error)) => Err(error),
-            Err(OrderedError::Sink(never)) => match never {},
+        let mut planned = self.plan(transactions, env);
+        let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
+        match end.failure {
+            Some((index, cause)) => Err(final_error(index, cause, B256::ZERO)),
+            None => Ok((end.results, merger::bundle(self.workers(), &block, end.changes))),
         }
     }
 
-    /// Plans and executes transactions, and hands their results to `accept` until it fails.
-    fn run<'block, S, E>(
-        &'block self,
+    /// Transactions with nothing around them.
+    fn execution<'run, 'block>(
+        &'run self,
         block: &'block BlockContext,
-        env: &'block EvmEnv,
-        transactions: &'block [TxEnv],
-        source: &S,
-        handover: Handover,
-        mut accept: impl FnMut(usize, ResultAndState<HaltReason>) -> Result<(), OrderedError<E>>,
-    ) -> Result<(CommittedChanges<'block>, ExecutionStats), OrderedError<E>>
-    where
-        S: StateSource,
-    {
-        let mut planned = self.plan(transactions, env);
-        let mut error = None;
-        let deliver = |index: usize, last: Final| {
-            let accepted = last
-                .map_err(|cause| {
-                    OrderedError::Execution(final_error(index, cause, Default::default()))
-                })
-                .and_then(|result| accept(index, result));
-            match accepted {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(cause) => {
-                    error = Some(cause);
-                    ControlFlow::Break(())
-                }
-            }
-        };
-        let execution = Execution {
+        env: &'run EvmEnv,
+        transactions: &'run [TxEnv],
+    ) -> Execution<'run, 'block> {
+        Execution {
             workers: self.workers(),
             block,
             env,
             transactions,
             changes: CommittedChanges::default(),
             admission: None,
-            handover,
-        };
-        let ran = execution.run(&mut planned, source, deliver);
-        match (error, ran) {
-            (Some(error), _) => Err(error),
-            (None, Ok(changes)) => Ok((changes, planned.stats)),
-            (None, Err(error)) => Err(OrderedError::Execution(error)),
         }
     }
 }

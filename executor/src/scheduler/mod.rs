@@ -5,9 +5,7 @@
 //! them takes it over, while what it needs is warm in that core's cache (chain hand-off).
 //!
 //! Speculation is bounded: no transaction starts further ahead of the frontier than the current
-//! *depth*. The depth grows with every commit that needed no repetition and halves with each that
-//! did, so that a block of hidden conflicts falls back to one transaction at a time, at the
-//! frontier, where nothing is executed in vain.
+//! *depth*, which [`Speculation`](crate::speculation::Speculation) adapts.
 //!
 //! *Must not know*: state, values, the EVM.
 
@@ -18,7 +16,7 @@ use crate::partitioner::ExecutionPlan;
 use idle::Idle;
 use multilane_state::TxIndex;
 use status::SharedStatus;
-pub(crate) use status::Status;
+pub(crate) use status::{Status, WorkerId};
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
@@ -31,10 +29,6 @@ use std::{
 
 /// Results that may be waiting for delivery before the frontier pauses.
 const UNDELIVERED_MAX: usize = 4096;
-/// How far speculation may run ahead at most.
-const DEPTH_MAX: usize = 4096;
-/// How far it runs ahead before the first commit.
-const DEPTH_START: usize = 256;
 /// Gas that one turn of a worker should cover, so that its cost does not show.
 const BATCH_GAS: u64 = 400_000;
 /// Most transactions in one turn.
@@ -74,7 +68,12 @@ pub(crate) struct Scheduler<'plan> {
 impl<'plan> Scheduler<'plan> {
     /// `delivers` says whether results are delivered meanwhile, so that there can be too many that
     /// wait for it.
-    pub(crate) fn new(plan: &'plan ExecutionPlan, threads: usize, delivers: bool) -> Self {
+    pub(crate) fn new(
+        plan: &'plan ExecutionPlan,
+        threads: usize,
+        depth: usize,
+        delivers: bool,
+    ) -> Self {
         let transactions = plan.transactions();
         let positions = || (0..transactions).map(TxIndex::new);
         let mean_gas = plan.gas() / transactions.max(1) as u64;
@@ -88,7 +87,7 @@ impl<'plan> Scheduler<'plan> {
             cursor: AtomicUsize::new(0),
             frontier: AtomicUsize::new(0),
             delivered: AtomicUsize::new(if delivers { 0 } else { transactions }),
-            depth: AtomicUsize::new(DEPTH_START),
+            depth: AtomicUsize::new(depth),
             batch: batch as usize,
             ready: Mutex::default(),
             ready_len: AtomicUsize::new(0),
@@ -127,7 +126,8 @@ impl<'plan> Scheduler<'plan> {
 
     /// Whether a dispatched transaction is to be executed by the caller now.
     pub(crate) fn dispatch(&self, index: TxIndex) -> bool {
-        self.unblock(index) && self.claim(index)
+        let waits = self.plan.predecessors(index) > 0 && !self.unblock(index);
+        !waits && self.claim(index)
     }
 
     /// Claims a transaction, whether or not it has been dispatched.
@@ -142,11 +142,9 @@ impl<'plan> Scheduler<'plan> {
 
     /// Ends an execution whose outcome is stored. Gives a transaction that waited for it and is
     /// claimed for the caller, if there is one.
-    pub(crate) fn finish_execution(&self, index: TxIndex) -> Option<TxIndex> {
-        self.status[index.get()].finish();
-        let next = self.release_successors(index);
-        self.idle.notify();
-        next.filter(|next| self.claim(*next))
+    pub(crate) fn finish_execution(&self, index: TxIndex, by: WorkerId) -> Option<TxIndex> {
+        self.status[index.get()].finish(by);
+        self.release_successors(index).filter(|next| self.claim(*next))
     }
 
     /// Ends an execution at the frontier, which is final at once.
@@ -156,22 +154,18 @@ impl<'plan> Scheduler<'plan> {
         }
     }
 
-    /// Moves the frontier past a transaction. `repeated` says that its speculative outcome did not
-    /// stand.
-    pub(crate) fn commit(&self, index: TxIndex, repeated: bool) {
-        self.status[index.get()].commit();
-        let depth = self.depth.load(Ordering::Relaxed);
-        // Only the holder of the frontier writes the depth, so load and store do not race. At a
-        // small depth it takes many quiet commits to try more.
-        let depth = if repeated {
-            (depth / 2).max(1)
-        } else if depth >= 64 || index.get().is_multiple_of(64 / depth) {
-            (depth + 1).min(DEPTH_MAX)
-        } else {
-            depth
-        };
-        self.depth.store(depth, Ordering::Relaxed);
-        self.frontier.store(index.get() + 1, Ordering::Release);
+    /// Sets how far ahead of the frontier transactions may be started. Called by the holder of the
+    /// frontier alone.
+    pub(crate) fn set_depth(&self, depth: usize) {
+        // Only one thread writes at a time, so load and store do not race.
+        if self.depth.load(Ordering::Relaxed) != depth {
+            self.depth.store(depth, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells everybody that the transactions below a position are final.
+    pub(crate) fn advance(&self, next: usize) {
+        self.frontier.store(next, Ordering::Release);
         self.idle.notify();
     }
 
@@ -238,6 +232,8 @@ impl<'plan> Scheduler<'plan> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.push(Reverse(index));
         self.ready_len.store(ready.len(), Ordering::Release);
+        drop(ready);
+        self.idle.notify();
     }
 
     fn pop_ready(&self) -> Option<Reverse<TxIndex>> {

@@ -3,29 +3,47 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// ```text
-///                 claim              finish              commit
-///   Unclaimed ───────────▶ Executing ───────▶ Executed ─────────▶ Committed
+///                 claim              finish
+///   Unclaimed ───────────▶ Executing ───────▶ Executed
 /// ```
 ///
-/// A transaction whose reads do not stand at the commit frontier is executed again right there, by
-/// the holder of the frontier, and goes from `Executed` to `Committed` all the same: nobody else
-/// ever sees it in between.
-///
 /// - `claim` may be called by all workers at once; one of them wins.
-/// - `finish` is called by the winner alone.
-/// - `commit` is called by the holder of the frontier alone, after `finish`.
+/// - `finish` is called by the winner alone, unless it holds the commit frontier: what is executed
+///   there is final at once, and the frontier's position says so.
+///
+/// A transaction whose reads do not stand at the frontier is executed again right there. Nobody
+/// else ever sees it in between, so its status stays what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Status {
     /// Nobody has started it.
     Unclaimed,
     /// One worker executes it.
     Executing,
     /// Its outcome is stored and its writes are published.
-    Executed,
-    /// Its result is final.
-    Committed,
+    Executed {
+        /// Whose work that was.
+        by: WorkerId,
+    },
 }
+
+/// One of the workers of an execution. Beyond 250 they share the last number, which costs nothing
+/// but the knowledge of who executed what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerId(u8);
+
+impl WorkerId {
+    const LAST: u8 = 250;
+
+    /// The worker with a number; the calling thread has the first one, zero.
+    pub(crate) fn new(number: usize) -> Self {
+        Self(u8::try_from(number).unwrap_or(Self::LAST).min(Self::LAST))
+    }
+}
+
+const UNCLAIMED: u8 = 0;
+const EXECUTING: u8 = 1;
+/// The first number of those that say who executed.
+const EXECUTED: u8 = 2;
 
 /// A [`Status`] that workers share.
 #[derive(Debug)]
@@ -33,7 +51,7 @@ pub(crate) struct SharedStatus(AtomicU8);
 
 impl SharedStatus {
     pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(Status::Unclaimed as u8))
+        Self(AtomicU8::new(UNCLAIMED))
     }
 
     /// Reads the status.
@@ -43,35 +61,21 @@ impl SharedStatus {
     /// not miss each other.
     pub(crate) fn get(&self) -> Status {
         match self.0.load(Ordering::SeqCst) {
-            0 => Status::Unclaimed,
-            1 => Status::Executing,
-            2 => Status::Executed,
-            _ => Status::Committed,
+            UNCLAIMED => Status::Unclaimed,
+            EXECUTING => Status::Executing,
+            executed => Status::Executed { by: WorkerId(executed - EXECUTED) },
         }
     }
 
     /// Unclaimed to executing. Whether this caller won.
     pub(crate) fn claim(&self) -> bool {
-        self.0
-            .compare_exchange(
-                Status::Unclaimed as u8,
-                Status::Executing as u8,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            )
-            .is_ok()
+        self.0.compare_exchange(UNCLAIMED, EXECUTING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Executing to executed.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&self, by: WorkerId) {
         debug_assert_eq!(self.get(), Status::Executing);
-        self.0.store(Status::Executed as u8, Ordering::SeqCst);
-    }
-
-    /// To committed, from executing (at the frontier) or executed.
-    pub(crate) fn commit(&self) {
-        debug_assert!(matches!(self.get(), Status::Executing | Status::Executed));
-        self.0.store(Status::Committed as u8, Ordering::SeqCst);
+        self.0.store(EXECUTED + by.0, Ordering::SeqCst);
     }
 }
 
@@ -86,11 +90,9 @@ mod tests {
         assert!(status.claim());
         assert!(!status.claim());
         assert_eq!(status.get(), Status::Executing);
-        status.finish();
-        assert_eq!(status.get(), Status::Executed);
-        assert!(!status.claim());
-        status.commit();
-        assert_eq!(status.get(), Status::Committed);
+        let by = WorkerId::new(1_000);
+        status.finish(by);
+        assert_eq!(status.get(), Status::Executed { by });
         assert!(!status.claim());
     }
 

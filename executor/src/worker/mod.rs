@@ -8,7 +8,7 @@ mod beneficiary;
 mod database;
 mod transfer;
 
-use crate::{error::SourceError, pipeline::BlockContext};
+use crate::{error::SourceError, pipeline::BlockContext, scheduler::WorkerId};
 use alloy_evm::{EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
 use alloy_primitives::U256;
 use beneficiary::DeferredFeeHandler;
@@ -56,12 +56,14 @@ pub(crate) struct Worker<'block, DB>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
+    id: WorkerId,
     block: &'block BlockContext,
     evm: WorkerEvm<'block, DB>,
     /// Where plain transfers need no EVM, how they are done.
     transfers: Option<TransferRules>,
     /// Vectors of outcomes that have been committed.
     spare: Vec<Accesses<'block>>,
+    executions: usize,
 }
 
 /// What one incarnation of a transaction read, did and resulted in.
@@ -114,7 +116,7 @@ impl<'block, DB> Worker<'block, DB>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
-    pub(crate) fn new(block: &'block BlockContext, env: &EvmEnv, source: DB) -> Self {
+    pub(crate) fn new(id: WorkerId, block: &'block BlockContext, env: &EvmEnv, source: DB) -> Self {
         let EvmEnv { cfg_env, block_env, .. } = env.clone();
         let precompiles = PrecompilesMap::from_static(Precompiles::new(
             PrecompileSpecId::from_spec_id(cfg_env.spec),
@@ -128,7 +130,24 @@ where
         if block.rules.balances_commute {
             balance_watch::install(&mut evm.instruction);
         }
-        Self { block, evm, transfers: TransferRules::of(block, env), spare: Vec::new() }
+        Self {
+            id,
+            block,
+            evm,
+            transfers: TransferRules::of(block, env),
+            spare: Vec::new(),
+            executions: 0,
+        }
+    }
+
+    /// Which worker this is.
+    pub(crate) const fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// How many incarnations this worker has run.
+    pub(crate) const fn executions(&self) -> usize {
+        self.executions
     }
 
     /// The database behind the EVM.
@@ -146,6 +165,7 @@ where
         tx: &TxEnv,
         at_frontier: bool,
     ) -> TxOutcome<'block> {
+        self.executions += 1;
         if let Some(outcome) = self.transfer(index, tx, at_frontier) {
             return outcome;
         }

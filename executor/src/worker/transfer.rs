@@ -5,8 +5,8 @@
 //! as long as working that out. The rules are revm's own ([`validation`]); whatever is out of the
 //! ordinary, an error above all, is left to revm.
 
-use super::{Executed, TxOutcome, Worker, WrittenAccount};
-use crate::{error::SourceError, pipeline::BlockContext};
+use super::{Executed, TxOutcome, Worker, WorkerDb, WrittenAccount};
+use crate::pipeline::BlockContext;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, Bytes, U256};
 use multilane_state::{
@@ -15,23 +15,27 @@ use multilane_state::{
 };
 use revm::{
     Database,
-    context::{ContextSetters, TxEnv},
+    context::TxEnv,
     context_interface::{
         Cfg, Transaction,
-        result::{EVMError, ExecutionResult, Output, ResultGas, SuccessReason},
+        result::{ExecutionResult, Output, ResultGas, SuccessReason},
         transaction::TransactionType,
     },
     handler::validation,
     primitives::{KECCAK_EMPTY, TxKind, hardfork::SpecId},
     state::EvmState,
 };
-use std::error::Error;
+use std::{error::Error, ops::RangeInclusive};
 
 /// What is the same for all plain transfers of a block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TransferRules {
-    /// The least gas limit, in gas.
-    gas_limit_min: u64,
+    spec: SpecId,
+    /// What a gas limit has to be, in gas.
+    gas_limits: RangeInclusive<u64>,
+    /// The chain that a transaction may name, where that is checked.
+    chain_id: Option<u64>,
+    base_fee: u128,
     /// The gas of the result.
     gas: ResultGas,
 }
@@ -40,9 +44,21 @@ impl TransferRules {
     /// The rules of a block's transfers, or `None` where each has to be executed: where payments do
     /// not commute, where checks are turned off, or where somebody wants to see finalized changes.
     pub(super) fn of(block: &BlockContext, env: &EvmEnv) -> Option<Self> {
-        let cfg = &env.cfg_env;
-        let checks_everything = !cfg.is_nonce_check_disabled() && !cfg.is_eip3607_disabled();
-        if !block.rules.balances_commute || block.keeps_changes || !checks_everything {
+        let (cfg, header) = (&env.cfg_env, &env.block_env);
+        let checks_everything = !cfg.is_nonce_check_disabled()
+            && !cfg.is_eip3607_disabled()
+            && !cfg.is_base_fee_check_disabled()
+            && !cfg.is_priority_fee_check_disabled()
+            && !cfg.is_block_gas_limit_disabled();
+        let header_is_complete = (header.prevrandao.is_some()
+            || !cfg.spec.is_enabled_in(SpecId::MERGE))
+            && (header.blob_excess_gas_and_price.is_some()
+                || !cfg.spec.is_enabled_in(SpecId::CANCUN));
+        if !block.rules.balances_commute
+            || block.keeps_changes
+            || !checks_everything
+            || !header_is_complete
+        {
             return None;
         }
         let transfer = TxEnv { gas_limit: u64::MAX, ..TxEnv::default() };
@@ -59,9 +75,44 @@ impl TransferRules {
         let used = gas.initial_total_gas();
         // EIP-7623: the floor of an empty calldata is below what a transfer costs anyway.
         (gas.floor_gas() <= used).then(|| Self {
-            gas_limit_min: used,
+            spec: cfg.spec,
+            gas_limits: used..=header.gas_limit.min(cfg.tx_gas_limit_cap()),
+            chain_id: cfg.tx_chain_id_check().then_some(cfg.chain_id),
+            base_fee: u128::from(header.basefee),
             gas: ResultGas::default().with_total_gas_spent(used).with_floor_gas(gas.floor_gas()),
         })
+    }
+
+    /// Whether a transaction that looks like a plain transfer is valid, as far as can be told
+    /// without looking at its accounts.
+    fn admit(&self, tx: &TxEnv) -> bool {
+        let names_chain = match (self.chain_id, tx.chain_id) {
+            (Some(chain), Some(named)) => chain == named,
+            // Only a legacy transaction may leave it out (EIP-155).
+            (Some(_), None) => tx.tx_type == TransactionType::Legacy as u8,
+            (None, _) => true,
+        };
+        let base_fee = Some(self.base_fee);
+        let offers_enough = match TransactionType::from(tx.tx_type) {
+            TransactionType::Legacy => {
+                validation::validate_legacy_gas_price(tx.gas_price, base_fee).is_ok()
+            }
+            TransactionType::Eip2930 => {
+                self.spec.is_enabled_in(SpecId::BERLIN)
+                    && validation::validate_legacy_gas_price(tx.gas_price, base_fee).is_ok()
+            }
+            TransactionType::Eip1559 => {
+                let tip = tx.gas_priority_fee.unwrap_or_default();
+                let price = tx.gas_price;
+                self.spec.is_enabled_in(SpecId::LONDON)
+                    && validation::validate_priority_fee_tx(price, tip, base_fee, false).is_ok()
+            }
+            _ => false,
+        };
+        names_chain
+            && offers_enough
+            && self.gas_limits.contains(&tx.gas_limit)
+            && tx.nonce != u64::MAX
     }
 }
 
@@ -77,10 +128,10 @@ where
         tx: &TxEnv,
         at_frontier: bool,
     ) -> Option<TxOutcome<'block>> {
-        let rules = self.transfers?;
+        let rules = self.transfers.as_ref()?;
         let recipient = plain_recipient(tx)?;
         let beneficiary = self.block.beneficiary;
-        if tx.gas_limit < rules.gas_limit_min
+        if !rules.admit(tx)
             || tx.caller == beneficiary
             || recipient == beneficiary
             || self.evm.precompiles.get(&recipient).is_some()
@@ -88,9 +139,10 @@ where
             return None;
         }
         let accesses = self.spare.pop().unwrap_or_default();
-        self.db().begin(index, at_frontier, accesses);
-        let executed = self.pay(rules, tx, recipient);
-        let accesses = std::mem::take(&mut self.db().accesses);
+        let db = &mut self.evm.ctx.journaled_state.database;
+        db.begin(index, at_frontier, accesses);
+        let executed = pay(db, rules, tx, recipient);
+        let accesses = std::mem::take(&mut db.accesses);
         match executed {
             Some(executed) => Some(TxOutcome { result: Ok(executed), accesses }),
             None => {
@@ -99,66 +151,72 @@ where
             }
         }
     }
+}
 
-    fn pay(&mut self, rules: TransferRules, tx: &TxEnv, recipient: Address) -> Option<Executed> {
-        self.evm.ctx.set_tx(tx.clone());
-        validation::validate_env::<_, EVMError<SourceError>>(&mut self.evm.ctx).ok()?;
-        let spending_max = tx.max_balance_spending().ok()?;
+/// Moves the value and the fee, if the accounts allow it and are without code.
+fn pay<DB>(
+    db: &mut WorkerDb<'_, DB>,
+    rules: &TransferRules,
+    tx: &TxEnv,
+    recipient: Address,
+) -> Option<Executed>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    let spending_max = tx.max_balance_spending().ok()?;
 
-        let sender = self.db().account(tx.caller).ok()?;
-        let before = sender.served.filter(is_plain)?;
-        if before.nonce != tx.nonce || before.balance < spending_max {
+    let sender = db.account(tx.caller).ok()?;
+    let before = sender.served.filter(is_plain)?;
+    if before.nonce != tx.nonce || before.balance < spending_max {
+        return None;
+    }
+    sender.exact_nonce = true;
+    sender.balance.require(before.balance, spending_max);
+    let sender_entry = sender.entry;
+
+    let price = tx.effective_gas_price(rules.base_fee);
+    let gas_used = u128::from(rules.gas.tx_gas_used());
+    let mut paid = U256::from(price * gas_used);
+    if recipient != tx.caller {
+        let read = db.account(recipient).ok()?;
+        if read.served.is_some_and(|value| !is_plain(&value)) {
             return None;
         }
-        sender.exact_nonce = true;
-        sender.balance.require(before.balance, spending_max);
-        let sender_entry = sender.entry;
-
-        let base_fee = u128::from(self.evm.ctx.block.basefee);
-        let price = tx.effective_gas_price(base_fee);
-        let gas_used = u128::from(rules.gas.tx_gas_used());
-        let mut paid = U256::from(price * gas_used);
-        if recipient != tx.caller {
-            let read = self.db().account(recipient).ok()?;
-            if read.served.is_some_and(|value| !is_plain(&value)) {
-                return None;
-            }
-            let (entry, value) = (read.entry, read.served.unwrap_or(AccountValue::EMPTY));
-            let credit = AccountWrite::credit(tx.value);
-            let write = if !tx.value.is_zero() {
-                Some(credit)
-            } else if value.is_empty() && read.served.is_some() {
-                // EIP-161: to be touched while empty removes an account.
-                Some(AccountWrite { kind: AccountWriteKind::Clear, ..credit })
-            } else {
-                None
-            };
-            let written = write.map(|write| WrittenAccount { entry, write, slots: 0 });
-            self.db().accesses.account_writes.extend(written);
-            paid += tx.value;
-        }
-        let write = AccountWrite {
-            kind: AccountWriteKind::Update,
-            balance: BalanceChange::Sub(paid),
-            nonce: Some(tx.nonce + 1),
-            code_hash: None,
+        let (entry, value) = (read.entry, read.served.unwrap_or(AccountValue::EMPTY));
+        let credit = AccountWrite::credit(tx.value);
+        let write = if !tx.value.is_zero() {
+            Some(credit)
+        } else if value.is_empty() && read.served.is_some() {
+            // EIP-161: to be touched while empty removes an account.
+            Some(AccountWrite { kind: AccountWriteKind::Clear, ..credit })
+        } else {
+            None
         };
-        let written = WrittenAccount { entry: sender_entry, write, slots: 0 };
-        self.db().accesses.account_writes.push(written);
-
-        // EIP-1559: the base fee is burnt.
-        let burnt = if self.evm.ctx.cfg.spec.is_enabled_in(SpecId::LONDON) { base_fee } else { 0 };
-        Some(Executed {
-            result: ExecutionResult::Success {
-                reason: SuccessReason::Stop,
-                gas: rules.gas,
-                logs: Vec::new(),
-                output: Output::Call(Bytes::new()),
-            },
-            state: EvmState::default(),
-            deferred_fee: Some(U256::from(price.saturating_sub(burnt) * gas_used)),
-        })
+        let written = write.map(|write| WrittenAccount { entry, write, slots: 0 });
+        db.accesses.account_writes.extend(written);
+        paid += tx.value;
     }
+    let write = AccountWrite {
+        kind: AccountWriteKind::Update,
+        balance: BalanceChange::Sub(paid),
+        nonce: Some(tx.nonce + 1),
+        code_hash: None,
+    };
+    let written = WrittenAccount { entry: sender_entry, write, slots: 0 };
+    db.accesses.account_writes.push(written);
+
+    // EIP-1559: the base fee is burnt.
+    let burnt = if rules.spec.is_enabled_in(SpecId::LONDON) { rules.base_fee } else { 0 };
+    Some(Executed {
+        result: ExecutionResult::Success {
+            reason: SuccessReason::Stop,
+            gas: rules.gas,
+            logs: Vec::new(),
+            output: Output::Call(Bytes::new()),
+        },
+        state: EvmState::default(),
+        deferred_fee: Some(U256::from(price.saturating_sub(burnt) * gas_used)),
+    })
 }
 
 /// Whom a transaction pays, if by its looks it does nothing else.

@@ -1,9 +1,9 @@
 //! The entry of an account: balance, nonce and code hash.
 
+use super::pending::PendingWrites;
 use crate::TxIndex;
 use alloy_primitives::{Address, B256, U256};
 use revm::{database::AccountStatus, primitives::KECCAK_EMPTY, state::AccountInfo};
-use smallvec::SmallVec;
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -249,7 +249,7 @@ struct AccountCell {
     /// What the committed writes amount to.
     history: AccountHistory,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: SmallVec<[Pending; 1]>,
+    pending: PendingWrites<Pending>,
 }
 
 /// What the committed writes to an account amount to, in the terms of revm's bundle.
@@ -307,7 +307,6 @@ impl AccountHistory {
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    writer: TxIndex,
     write: AccountWrite,
     /// The guess of the value after the write, as of when it was published.
     after: Option<AccountValue>,
@@ -320,23 +319,12 @@ impl AccountCell {
     /// behind: an account that hundreds of pending transactions pay to or from would cost time
     /// quadratic in their number.
     fn guess(&self, reader: TxIndex, committed: Option<AccountValue>) -> Option<AccountValue> {
-        let below = self.pending.partition_point(|pending| pending.writer < reader);
+        let below = self.pending.below(reader);
         let first = below.saturating_sub(APPLIED_ANEW_MAX);
-        let before = match first.checked_sub(1) {
-            Some(older) => self.pending[older].after,
-            None => committed,
-        };
-        self.pending[first..below].iter().fold(before, |value, pending| pending.write.apply(value))
-    }
-
-    fn position(&self, writer: TxIndex) -> Result<usize, usize> {
-        self.pending.binary_search_by_key(&writer, |pending| pending.writer)
-    }
-
-    fn remove(&mut self, writer: TxIndex) {
-        if let Ok(at) = self.position(writer) {
-            self.pending.remove(at);
-        }
+        let older = first.checked_sub(1).and_then(|older| self.pending.get(older));
+        let before = older.map_or(committed, |(_, pending)| pending.after);
+        let newer = (first..below).filter_map(|at| self.pending.get(at));
+        newer.fold(before, |value, (_, pending)| pending.write.apply(value))
     }
 }
 
@@ -386,16 +374,12 @@ impl AccountEntry {
         }
         let mut cell = self.lock();
         let before = cell.guess(writer, cell.committed.unwrap_or_default());
-        let pending = Pending { writer, write, after: write.apply(before) };
-        match cell.position(writer) {
-            Ok(at) => cell.pending[at] = pending,
-            Err(at) => cell.pending.insert(at, pending),
-        }
+        cell.pending.insert(writer, Pending { write, after: write.apply(before) });
     }
 
     /// Takes a speculative write back.
     pub fn retract(&self, writer: TxIndex) {
-        self.lock().remove(writer);
+        self.lock().pending.remove(writer);
     }
 
     /// Makes a write final, in block order. `None` as the writer is what happens before the first
@@ -416,7 +400,7 @@ impl AccountEntry {
         }
         let cell = &mut *self.lock();
         if let Some(writer) = writer {
-            cell.remove(writer);
+            cell.pending.remove(writer);
         }
         let before = cell.committed.unwrap_or_default();
         let after = write.apply(before);
@@ -444,11 +428,11 @@ impl AccountEntry {
             return None;
         }
         let cell = self.lock();
-        cell.pending
-            .iter()
+        (0..cell.pending.below(reader))
             .rev()
-            .find(|pending| pending.writer < reader && pending.write.resets_storage())
-            .map(|pending| pending.writer)
+            .filter_map(|at| cell.pending.get(at))
+            .find(|(_, pending)| pending.write.resets_storage())
+            .map(|(writer, _)| *writer)
             .or(cell.reset)
     }
 

@@ -11,8 +11,12 @@ use crate::TxIndex;
 use alloy_primitives::{Address, B256};
 use revm::{
     database::{
-        AccountRevert, BundleAccount, BundleState, StorageWithOriginalValues, TransitionAccount,
-        states::{StorageSlot, reverts::Reverts},
+        AccountRevert, AccountStatus, BundleAccount, BundleState, RevertToSlot,
+        StorageWithOriginalValues, TransitionAccount,
+        states::{
+            StorageSlot,
+            reverts::{AccountInfoRevert, Reverts},
+        },
     },
     primitives::KECCAK_EMPTY,
     state::{AccountInfo, Bytecode},
@@ -101,10 +105,15 @@ pub struct AccountOutcome {
     change: Option<(BundleAccount, AccountRevert)>,
 }
 
-impl<'state> ChangedAccounts<'state> {
-    /// The accounts, by position.
-    pub fn accounts(&self) -> &[&'state AccountEntry] {
-        &self.accounts
+impl ChangedAccounts<'_> {
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
     }
 
     /// What became of the account at a position. `code` gives code that is new in the block.
@@ -145,10 +154,54 @@ impl<'state> ChangedAccounts<'state> {
             storage,
             storage_was_destroyed: history.storage_was_destroyed,
         };
-        let account = transition.present_bundle_account();
-        let change = transition.create_revert().map(|revert| (account, revert));
-        AccountOutcome { address: entry.address(), code: new_code, change }
+        AccountOutcome { address: entry.address(), code: new_code, change: change(transition) }
     }
+}
+
+/// The account in the bundle and its revert, if it has changed.
+fn change(transition: TransitionAccount) -> Option<(BundleAccount, AccountRevert)> {
+    match ordinary_change(transition) {
+        Ok(change) => change,
+        Err(transition) => {
+            let account = transition.present_bundle_account();
+            transition.create_revert().map(|revert| (account, revert))
+        }
+    }
+}
+
+/// The same for an account that has not been destroyed, which is nearly every one, without the
+/// copies that the general case makes of the storage. Gives back what is not ordinary.
+#[expect(clippy::type_complexity, clippy::result_large_err, reason = "used once, right above")]
+fn ordinary_change(
+    transition: TransitionAccount,
+) -> Result<Option<(BundleAccount, AccountRevert)>, TransitionAccount> {
+    let is_new = match (transition.previous_status, transition.status) {
+        (AccountStatus::Loaded, AccountStatus::Changed | AccountStatus::InMemoryChange) => false,
+        (AccountStatus::LoadedNotExisting, AccountStatus::InMemoryChange) => true,
+        _ => return Err(transition),
+    };
+    let TransitionAccount { info, status, previous_info, previous_status, storage, .. } =
+        transition;
+    let account_revert = if is_new {
+        AccountInfoRevert::DeleteIt
+    } else if info != previous_info {
+        AccountInfoRevert::RevertTo(previous_info.clone().unwrap_or_default())
+    } else {
+        AccountInfoRevert::DoNothing
+    };
+    let revert = AccountRevert {
+        account: account_revert,
+        storage: storage
+            .iter()
+            .map(|(key, slot)| (*key, RevertToSlot::Some(slot.previous_or_original_value)))
+            .collect(),
+        previous_status,
+        wipe_storage: false,
+    };
+    if revert.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((BundleAccount { info, original_info: previous_info, storage, status }, revert)))
 }
 
 fn account_info(value: AccountValue) -> AccountInfo {
@@ -161,22 +214,42 @@ fn account_info(value: AccountValue) -> AccountInfo {
     }
 }
 
-/// Puts the accounts together, the reverts as those of one block.
-pub fn bundle(outcomes: Vec<AccountOutcome>) -> BundleState {
-    let mut bundle = BundleState::default();
-    let mut reverts = Vec::with_capacity(outcomes.len());
-    bundle.state.reserve(outcomes.len());
-    for AccountOutcome { address, code, change } in outcomes {
-        bundle.contracts.extend(code);
-        if let Some((account, revert)) = change {
-            bundle.state_size += account.size_hint();
-            bundle.reverts_size += revert.size_hint();
-            bundle.state.insert(address, account);
-            reverts.push((address, revert));
+/// Puts accounts together, the reverts as those of one block.
+#[derive(Debug, Default)]
+pub struct BundleBuilder {
+    bundle: BundleState,
+    reverts: Vec<(Address, AccountRevert)>,
+}
+
+impl BundleBuilder {
+    /// An empty bundle with room for so many accounts.
+    pub fn with_capacity(accounts: usize) -> Self {
+        let mut builder = Self::default();
+        builder.bundle.state.reserve(accounts);
+        builder.reverts.reserve(accounts);
+        builder
+    }
+
+    /// The bundle of all accounts.
+    pub fn finish(self) -> BundleState {
+        let Self { mut bundle, reverts } = self;
+        bundle.reverts = Reverts::new(vec![reverts]);
+        bundle
+    }
+}
+
+impl Extend<AccountOutcome> for BundleBuilder {
+    fn extend<T: IntoIterator<Item = AccountOutcome>>(&mut self, outcomes: T) {
+        for AccountOutcome { address, code, change } in outcomes {
+            self.bundle.contracts.extend(code);
+            if let Some((account, revert)) = change {
+                self.bundle.state_size += account.size_hint();
+                self.bundle.reverts_size += revert.size_hint();
+                self.bundle.state.insert(address, account);
+                self.reverts.push((address, revert));
+            }
         }
     }
-    bundle.reverts = Reverts::new(vec![reverts]);
-    bundle
 }
 
 #[cfg(test)]
@@ -184,7 +257,6 @@ mod tests {
     use super::super::{AccountWriteKind, BalanceChange, MultiVersionState};
     use super::*;
     use alloy_primitives::U256;
-    use revm::database::{AccountStatus, RevertToSlot};
 
     const ADDRESS: Address = Address::with_last_byte(1);
 
@@ -199,7 +271,9 @@ mod tests {
     fn into_bundle(changes: CommittedChanges<'_>) -> BundleState {
         let accounts = changes.by_account();
         let outcome = |position| accounts.outcome(position, |_| None);
-        bundle((0..accounts.accounts().len()).map(outcome).collect())
+        let mut bundle = BundleBuilder::with_capacity(accounts.len());
+        bundle.extend((0..accounts.len()).map(outcome));
+        bundle.finish()
     }
 
     #[test]
@@ -224,6 +298,41 @@ mod tests {
         let (_, revert) = &bundle.reverts[0][0];
         assert_eq!(revert.storage[&U256::ONE], RevertToSlot::Some(U256::from(5)));
         assert_eq!((bundle.state_size, bundle.reverts_size), (2, 2));
+    }
+
+    #[test]
+    fn an_ordinary_change_is_what_the_general_case_makes_of_it() {
+        let info = |balance: u64| {
+            Some(account_info(AccountValue { balance: U256::from(balance), ..AccountValue::EMPTY }))
+        };
+        let storage = |slots: &[u64]| -> StorageWithOriginalValues {
+            let slot =
+                |key: &u64| (U256::from(*key), StorageSlot::new_changed(U256::ZERO, U256::ONE));
+            slots.iter().map(slot).collect()
+        };
+        let (loaded, changed) = (AccountStatus::Loaded, AccountStatus::Changed);
+        let (absent, in_memory) = (AccountStatus::LoadedNotExisting, AccountStatus::InMemoryChange);
+        for (previous_info, previous_status, status, info, slots) in [
+            (info(1), loaded, changed, info(2), &[][..]),
+            (info(1), loaded, changed, info(1), &[1, 2]),
+            (info(1), loaded, changed, info(1), &[]),
+            (info(1), loaded, in_memory, info(2), &[3]),
+            (None, absent, in_memory, info(2), &[]),
+            (None, absent, in_memory, info(0), &[4]),
+        ] {
+            let storage = storage(slots);
+            let transition = TransitionAccount {
+                info,
+                status,
+                previous_info,
+                previous_status,
+                storage,
+                storage_was_destroyed: false,
+            };
+            let account = transition.present_bundle_account();
+            let general = transition.clone().create_revert().map(|revert| (account, revert));
+            assert_eq!(ordinary_change(transition), Ok(general));
+        }
     }
 
     #[test]

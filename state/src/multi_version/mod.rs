@@ -21,6 +21,7 @@
 
 mod account;
 mod changes;
+mod pending;
 mod slot;
 mod table;
 
@@ -28,7 +29,7 @@ pub use account::{
     AccountEntry, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
     BalanceUse,
 };
-pub use changes::{AccountOutcome, ChangedAccounts, CommittedChanges, bundle};
+pub use changes::{AccountOutcome, BundleBuilder, ChangedAccounts, CommittedChanges};
 pub use slot::{SlotEntry, SlotRead, SlotWrite};
 
 use alloy_primitives::{Address, U256, map::DefaultHashBuilder};

@@ -1,9 +1,8 @@
 //! The entry of a storage slot.
 
-use super::AccountEntry;
+use super::{AccountEntry, pending::PendingWrites};
 use crate::TxIndex;
 use alloy_primitives::{Address, U256};
-use smallvec::SmallVec;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A read of a slot.
@@ -42,7 +41,7 @@ struct SlotCell {
     /// a write.
     original: Option<U256>,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: SmallVec<[(TxIndex, U256); 1]>,
+    pending: PendingWrites<U256>,
 }
 
 /// A transaction's change of a slot.
@@ -94,7 +93,8 @@ impl SlotEntry {
     pub fn guess(&self, account: &AccountEntry, reader: TxIndex) -> Option<U256> {
         let reset = account.newest_reset(reader);
         let cell = self.lock();
-        let (writer, value) = match cell.pending.iter().rev().find(|(writer, _)| *writer < reader) {
+        let newest = cell.pending.below(reader).checked_sub(1).and_then(|at| cell.pending.get(at));
+        let (writer, value) = match newest {
             Some((writer, value)) => (Some(*writer), Some(*value)),
             None => (cell.writer, cell.committed),
         };
@@ -103,19 +103,12 @@ impl SlotEntry {
 
     /// Shows a speculative write to later readers, in place of an earlier one of the same writer.
     pub fn publish(&self, writer: TxIndex, value: U256) {
-        let mut cell = self.lock();
-        match cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
-            Ok(at) => cell.pending[at].1 = value,
-            Err(at) => cell.pending.insert(at, (writer, value)),
-        }
+        self.lock().pending.insert(writer, value);
     }
 
     /// Takes a speculative write back.
     pub fn retract(&self, writer: TxIndex) {
-        let mut cell = self.lock();
-        if let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
-            cell.pending.remove(at);
-        }
+        self.lock().pending.remove(writer);
     }
 
     /// Makes a write final, in block order. `None` as the writer is what happens before the first
@@ -128,10 +121,8 @@ impl SlotEntry {
         reset: Option<TxIndex>,
     ) -> bool {
         let cell = &mut *self.lock();
-        if let Some(writer) = writer
-            && let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index)
-        {
-            cell.pending.remove(at);
+        if let Some(writer) = writer {
+            cell.pending.remove(writer);
         }
         let first = cell.original.is_none();
         if first || cell.writer < reset {
