@@ -5,3 +5,4 @@ mod contracts;
 mod generated;
 mod mainnet;
 mod predictors;
+mod workloads;
