@@ -202,7 +202,7 @@ fn bad_usage_is_named() {
         (&["raw", "--gas", "0"], "--gas"),
         (&["raw", "--threads", "0"], "--threads"),
         (&["raw", "--threads", "1,x"], "x"),
-        (&["raw", "--zipf", "-1"], "--zipf"),
+        (&["raw", "--zipf=-1"], "--zipf"),
         (&["raw", "--zipf", "NaN"], "--zipf"),
         (&["raw", "--hot-ratio", "1.5"], "--hot-ratio"),
         (&["raw", "--repeat", "0"], "--repeat"),
