@@ -20,7 +20,11 @@ ci:
 replay *arguments:
     cargo run --release -- replay {{arguments}}
 
-# Compile the sample's contracts and compare them with the committed artifacts
+# Install the contracts that the uniswap workloads deploy
+uniswap:
+    .ci/run uniswap
+
+# Compile our contracts and compare them with the committed artifacts
 contracts:
     .ci/run contracts
 
