@@ -479,8 +479,6 @@ fn ctrl_c_ends_the_run_with_what_is_done() {
     while !said.contains("measuring raw") {
         assert_ne!(messages.read_line(&mut said).unwrap(), 0, "{said}");
     }
-    // The first round is under way or done: without one there is nothing to tell.
-    std::thread::sleep(std::time::Duration::from_millis(500));
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
