@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 ///
 /// The arms take turns, so that a change of the machine's speed meets all of them, in an order that
 /// changes from round to round, so that none always follows the same other one. Ctrl-C ends it after
-/// the round that it meets; without any round there are no figures.
+/// the round that it meets, the first one at the earliest.
 ///
 /// # Errors
 ///
@@ -35,12 +35,12 @@ pub(crate) fn measure<DB: State>(
     let list = arms.list();
     let mut runs: Vec<Vec<Run>> = list.iter().map(|_| Vec::with_capacity(repeat.min(64))).collect();
     for round in 0..repeat {
-        if interrupt.requested() {
-            break;
-        }
         for position in order(list.len(), round) {
             thread::sleep(PAUSE);
             runs[position].push(arms.run(list[position])?);
+        }
+        if interrupt.requested() {
+            break;
         }
     }
     let costs: Vec<_> = list.into_iter().zip(runs.into_iter().map(cost)).collect();
