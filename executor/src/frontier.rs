@@ -48,7 +48,7 @@ pub(crate) struct Frontier<'block> {
     results: Vec<ExecutionResult<HaltReason>>,
     /// Outcomes that did not stand.
     pub(crate) conflicts: usize,
-    pub(crate) speculation: Speculation,
+    speculation: Speculation,
 }
 
 impl<'block> Frontier<'block> {
@@ -118,6 +118,17 @@ impl<'block> Frontier<'block> {
         Ok(ResultAndState { result, state })
     }
 
+    /// Learns whether the speculative outcome of the last transaction stood, if there was one. Gives
+    /// how far ahead others may run from here on.
+    pub(crate) fn learn(&mut self, stood: Option<bool>) -> usize {
+        self.speculation.learn(self.gas.of_last(), stood)
+    }
+
+    /// How far ahead of the frontier others may run.
+    pub(crate) const fn depth(&self) -> usize {
+        self.speculation.depth()
+    }
+
     /// Keeps a final result for the end.
     pub(crate) fn keep(&mut self, result: ExecutionResult<HaltReason>) {
         self.results.push(result);
@@ -161,6 +172,15 @@ impl GasUsed {
     /// By all transactions, refunds taken off.
     pub(crate) fn total(&self) -> u64 {
         self.cumulative.last().copied().unwrap_or_default()
+    }
+
+    /// By the last transaction.
+    fn of_last(&self) -> u64 {
+        match self.cumulative[..] {
+            [.., before, last] => last - before,
+            [last] => last,
+            [] => 0,
+        }
     }
 
     fn record(&mut self, result: &ExecutionResult<HaltReason>) {

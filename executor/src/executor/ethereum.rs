@@ -5,7 +5,7 @@
 
 use super::{ParallelExecutor, final_error, open, to_tx_env};
 use crate::{
-    ExecutionError, ExecutionStats, StateSource,
+    ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
     admission::GasAdmission,
     block_db::BlockDb,
     error::SourceFailure,
@@ -68,8 +68,19 @@ impl ParallelExecutor {
         let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let block = BlockContext::new(&env, &tx_envs, observe.is_some());
+        let mut planned = self.plan(&tx_envs, &env);
+        if planned.stats.mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) {
+            // Nothing that is set up for a whole block would pay here.
+            planned.stats.executions = transactions.len();
+            let db = open(source)?;
+            let output = match observe {
+                None => sequential::execute_block(chain, input, db),
+                Some(observe) => sequential::execute_block_observed(chain, input, db, observe),
+            };
+            return output.map(|output| (output, planned.stats));
+        }
 
+        let block = BlockContext::new(&env, &tx_envs, observe.is_some());
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut db = BlockDb::new(&block, open(source)?, failure.clone());
@@ -81,7 +92,6 @@ impl ParallelExecutor {
         );
         executor.apply_pre_execution_changes().map_err(outside)?;
 
-        let mut planned = self.plan(&tx_envs, &env);
         let execution = Execution {
             workers: self.workers(),
             block: &block,
