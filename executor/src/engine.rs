@@ -293,6 +293,12 @@ impl<'run, 'block> Engine<'run, 'block> {
                 moved = true;
                 // After the frontier is free: whoever wakes up from this can take it.
                 self.scheduler.advance(next);
+            } else if !over
+                && Reach::Everything.covers(self.scheduler.status(TxIndex::new(next)), worker.id())
+            {
+                // It is left to whoever executed it, who may have found the frontier taken just now
+                // and gone to sleep.
+                self.scheduler.wake();
             }
             if over && self.finals.is_none() {
                 self.scheduler.stop();

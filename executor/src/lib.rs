@@ -99,6 +99,7 @@ mod engine;
 mod error;
 mod executor;
 mod frontier;
+mod keccak_cache;
 mod merger;
 mod parallel_map;
 pub mod partitioner;

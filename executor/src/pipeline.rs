@@ -39,9 +39,9 @@ use std::{
 
 /// A block with less predicted gas than this is over before a second worker has started.
 const PARALLEL_GAS_MIN: u64 = 1_500_000;
-/// Predicted gas per transaction, beyond that of a plain transfer, below which committing in order
-/// takes longer than executing, so that workers have nothing to take over.
-const EXECUTION_GAS_MIN: u64 = 8_000;
+/// Share of the predicted gas, in percent, that must go beyond that of plain transfers. A transfer
+/// takes less time than handing it from one thread to another.
+const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
 const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 /// Accounts and slots that a transaction touches, for sizing tables.
@@ -194,13 +194,17 @@ pub(crate) fn plan(
     };
     let graph = ConflictGraph::new(&predictions);
     let plan = ExecutionPlan::new(&predictions, &graph);
+    let execution_gas = predictions
+        .iter()
+        .map(|prediction| prediction.gas.saturating_sub(TRANSFER_GAS))
+        .fold(0, u64::saturating_add);
     let reason = if threads == 1 {
         Some(SequentialReason::OneThread)
     } else if plan.gas() < PARALLEL_GAS_MIN || transactions.len() < 2 {
         Some(SequentialReason::SmallBlock)
     } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
         Some(SequentialReason::OneChain)
-    } else if plan.gas() / (transactions.len() as u64) < TRANSFER_GAS + EXECUTION_GAS_MIN {
+    } else if execution_gas / EXECUTION_GAS_MIN_PERCENT < plan.gas() / 100 {
         Some(SequentialReason::MostlyTransfers)
     } else {
         None

@@ -169,6 +169,11 @@ impl<'plan> Scheduler<'plan> {
         self.idle.notify();
     }
 
+    /// Makes workers that sleep look for work once more.
+    pub(crate) fn wake(&self) {
+        self.idle.notify();
+    }
+
     /// Notes that results below a position have been delivered.
     pub(crate) fn deliver(&self, below: usize) {
         self.delivered.store(below, Ordering::Release);

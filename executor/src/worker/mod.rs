@@ -6,6 +6,7 @@
 mod balance_watch;
 mod beneficiary;
 mod database;
+mod keccak;
 mod transfer;
 
 use crate::{error::SourceError, pipeline::BlockContext, scheduler::WorkerId};
@@ -127,6 +128,7 @@ where
             .with_db(WorkerDb::new(block, source))
             .build_mainnet_with_inspector(NoOpInspector)
             .with_precompiles(precompiles);
+        keccak::install(&mut evm.instruction);
         if block.rules.balances_commute {
             balance_watch::install(&mut evm.instruction);
         }
