@@ -26,6 +26,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Fetch(crate::fetch::FetchArgs),
+    Predict(PredictArgs),
     Replay(ReplayArgs),
 }
 
@@ -100,6 +101,30 @@ pub(crate) struct ReplayArgs {
     /// Show every check, and how the parallel engine went about each block
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub(crate) verbose: bool,
+}
+
+/// Show how well the accesses of transactions are foreseen.
+///
+/// Walks the blocks in order. Each transaction is predicted by what was learned from the ones
+/// before it, executed, compared, and only then learned from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// Archive directories (with blocks/), or directories of single blocks [default: the embedded
+    /// sample]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Only these blocks: numbers and inclusive ranges
+    #[arg(short, long, value_name = "LIST")]
+    pub(crate) blocks: Option<BlockList>,
+
+    /// How to print the results
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub(crate) format: Format,
+
+    /// Chain rules (geth genesis JSON) of blocks that are not Ethereum mainnet's
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
 }
 
 /// Which engine executes the blocks.

@@ -7,6 +7,7 @@ mod args;
 mod exit;
 mod fetch;
 mod interrupt;
+mod predict;
 mod replay;
 
 use args::{Cli, Command};
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
         Some(Command::Fetch(args)) => fetch::run(args),
+        Some(Command::Predict(args)) => predict::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),
     };
     exit::report(done)

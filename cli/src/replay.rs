@@ -4,14 +4,14 @@
 //! judges the result, and [`report`] is printed by [`table`] or [`json`]. A block that fails does
 //! not end the run; the exit status tells.
 
-mod chain;
+pub(crate) mod chain;
 mod execution;
 mod json;
 mod progress;
 mod report;
 mod roots;
 mod settings;
-mod source;
+pub(crate) mod source;
 mod table;
 mod timing;
 mod verdict;

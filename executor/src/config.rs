@@ -14,6 +14,9 @@ pub struct ExecutorConfig {
     /// profit from more than one thread, and run it sequentially. On by default; tests of the
     /// parallel pipeline turn it off.
     pub allow_sequential: bool,
+    /// Whether the executor learns from what it executes, and predicts by what it has learned. On
+    /// by default.
+    pub learning: bool,
 }
 
 impl ExecutorConfig {
@@ -22,6 +25,7 @@ impl ExecutorConfig {
         Self {
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             allow_sequential: true,
+            learning: true,
         }
     }
 
@@ -36,6 +40,13 @@ impl ExecutorConfig {
     #[must_use]
     pub const fn with_allow_sequential(mut self, allow: bool) -> Self {
         self.allow_sequential = allow;
+        self
+    }
+
+    /// Sets whether the executor learns, and predicts by what it has learned.
+    #[must_use]
+    pub const fn with_learning(mut self, learning: bool) -> Self {
+        self.learning = learning;
         self
     }
 }

@@ -3,11 +3,11 @@
 use crate::{
     ExecutionError, ExecutionStats, ExecutorConfig, StateSource,
     admission::GasAdmission,
-    analyzer::AccessPrediction,
+    analyzer::{AccessPrediction, Learner, Profile},
     engine::{EngineError, Final, FinalError},
     error::{SourceError, SourceFailure, SourceRead},
     parallel_map::parallel_map,
-    pipeline::{self, Planned, Predictor},
+    pipeline::{self, Foresight, Planned, Predictor},
     sequential,
     source::{Shared, SourceDb},
     stats::ExecutionMode,
@@ -32,7 +32,7 @@ use revm::{
     primitives::hardfork::SpecId,
     state::EvmState,
 };
-use std::{error::Error, fmt, ops::ControlFlow};
+use std::{error::Error, fmt, ops::ControlFlow, sync::Arc};
 
 /// Executes blocks on several threads, with the result of one.
 ///
@@ -43,6 +43,7 @@ pub struct ParallelExecutor {
     config: ExecutorConfig,
     pool: rayon::ThreadPool,
     predictor: Option<Box<Predictor>>,
+    profile: Arc<Profile>,
 }
 
 impl ParallelExecutor {
@@ -60,7 +61,7 @@ impl ParallelExecutor {
                 transaction: None,
                 cause: format!("cannot start worker threads: {cause}"),
             })?;
-        Ok(Self { config, pool, predictor: None })
+        Ok(Self { config, pool, predictor: None, profile: Arc::default() })
     }
 
     /// Replaces the analyzer.
@@ -75,6 +76,19 @@ impl ParallelExecutor {
     ) -> Self {
         self.predictor = Some(Box::new(predictor));
         self
+    }
+
+    /// Replaces the executor's own profile, in which it keeps what it learns about contracts, by one
+    /// that others may share.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Arc<Profile>) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// What the executor has learned.
+    pub const fn profile(&self) -> &Arc<Profile> {
+        &self.profile
     }
 
     /// The settings.
@@ -179,13 +193,17 @@ impl ParallelExecutor {
         executor.apply_pre_execution_changes().map_err(outside)?;
 
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let mut planned = self.plan(&tx_envs, &env);
+        let mut planned = self.plan(&tx_envs, &env, source);
+        let mut learner = self.learner(&mut planned, &env, &tx_envs);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             for (index, transaction) in transactions.iter().enumerate() {
                 let result = executor
                     .execute_transaction_without_commit(transaction)
                     .map_err(|e| ExecutionError::from_block_error(e, Some(index), &failure))?;
                 observe(index, &result.result.state);
+                if let Some(learner) = &mut learner {
+                    learner.consider(index, &result.result);
+                }
                 executor.commit_transaction(result);
             }
             planned.stats.executions = transactions.len();
@@ -203,6 +221,9 @@ impl ParallelExecutor {
                     Ok(result) => {
                         admission.record(&result.result);
                         observe(index, &result.state);
+                        if let Some(learner) = &mut learner {
+                            learner.consider(index, &result);
+                        }
                         executor.commit_transaction(EthTxResult {
                             result,
                             blob_gas_used: tx.blob_gas_used().unwrap_or_default(),
@@ -223,6 +244,9 @@ impl ParallelExecutor {
         }
 
         let (_, result) = executor.finish().map_err(outside)?;
+        if let Some(learner) = learner {
+            learner.learn(self.workers());
+        }
         state.merge_transitions(BundleRetention::Reverts);
         Ok((result, state.take_bundle(), planned.stats))
     }
@@ -249,9 +273,13 @@ impl ParallelExecutor {
     where
         S: StateSource,
     {
-        let mut planned = self.plan(transactions, env);
+        let mut planned = self.plan(transactions, env, source);
+        let mut learner = self.learner(&mut planned, env, transactions);
         let mut error = None;
         let mut deliver = |index: usize, last: Final| {
+            if let (Ok(result), Some(learner)) = (&last, &mut learner) {
+                learner.consider(index, result);
+            }
             let result = last
                 .map_err(|cause| {
                     OrderedError::Execution(final_error(index, cause, Default::default()))
@@ -272,10 +300,13 @@ impl ParallelExecutor {
             self.run(&mut planned, env, transactions, &CacheState::new(), source, deliver)
                 .map_err(OrderedError::Execution)?;
         }
-        match error {
-            Some(error) => Err(error),
-            None => Ok(planned.stats),
+        if let Some(error) = error {
+            return Err(error);
         }
+        if let Some(learner) = learner {
+            learner.learn(self.workers());
+        }
+        Ok(planned.stats)
     }
 
     /// Executes transactions over a database that all threads can read.
@@ -316,8 +347,24 @@ impl ParallelExecutor {
         Workers::for_this_thread(&self.pool, self.config.threads.get())
     }
 
-    fn plan(&self, transactions: &[TxEnv], env: &EvmEnv) -> Planned {
-        pipeline::plan(transactions, env, self.workers(), self.predictor.as_deref(), &self.config)
+    fn plan<S: StateSource>(&self, transactions: &[TxEnv], env: &EvmEnv, source: &S) -> Planned {
+        let foresight = match &self.predictor {
+            Some(predictor) => Foresight::Predictor(predictor.as_ref()),
+            None => Foresight::Analyzer(self.config.learning.then_some(&*self.profile)),
+        };
+        pipeline::plan(transactions, env, self.workers(), foresight, source, &self.config)
+    }
+
+    /// Who learns from a block, if anybody is to.
+    fn learner<'a>(
+        &'a self,
+        planned: &mut Planned,
+        env: &'a EvmEnv,
+        transactions: &'a [TxEnv],
+    ) -> Option<Learner<'a>> {
+        let learns = self.config.learning && self.predictor.is_none();
+        let predictions = std::mem::take(&mut planned.learned);
+        learns.then(|| Learner::new(&self.profile, env, transactions, predictions))
     }
 
     fn run<S: StateSource>(

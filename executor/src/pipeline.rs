@@ -2,10 +2,13 @@
 
 use crate::{
     ExecutionStats, ExecutorConfig,
-    analyzer::{AccessPrediction, Analyzer, SenderNonces, TRANSFER_GAS},
+    analyzer::{
+        AccessPrediction, Analyzer, LearnedPrediction, Profile, SenderNonces, SourceView,
+        Surroundings, TRANSFER_GAS,
+    },
     conflict_graph::ConflictGraph,
     engine::{Engine, EngineError, Final},
-    parallel_map::parallel_map,
+    parallel_map::parallel_map_with,
     partitioner::ExecutionPlan,
     source::StateSource,
     stats::{ExecutionMode, SequentialReason},
@@ -24,6 +27,7 @@ use revm::{
 };
 use std::{
     ops::ControlFlow,
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -129,34 +133,60 @@ impl BlockContext {
 /// A predictor in place of the executor's own: transactions, and whether payments commute.
 pub(crate) type Predictor = dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync;
 
+/// What predicts the accesses of a block's transactions.
+#[derive(Clone, Copy)]
+pub(crate) enum Foresight<'a> {
+    /// The executor's own analyzer, with what has been learned, if anything is to be.
+    Analyzer(Option<&'a Profile>),
+    /// Somebody else.
+    Predictor(&'a Predictor),
+}
+
 /// What the executor has decided about a block.
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) plan: ExecutionPlan,
     pub(crate) stats: ExecutionStats,
+    /// What the profile said about each transaction.
+    pub(crate) learned: Vec<Option<LearnedPrediction>>,
 }
 
 /// Predicts, builds the graph, partitions, and judges whether threads are worth it.
-pub(crate) fn plan(
+pub(crate) fn plan<S: StateSource>(
     transactions: &[TxEnv],
     env: &EvmEnv,
     workers: Workers<'_>,
-    predictor: Option<&Predictor>,
+    foresight: Foresight<'_>,
+    source: &S,
     config: &ExecutorConfig,
 ) -> Planned {
     let start = Instant::now();
     let threads = workers.threads();
     let balances_commute = Rules::of(env).balances_commute;
-    let predictions = match predictor {
-        Some(predict) => {
+    let (predictions, learned): (Vec<_>, Vec<_>) = match foresight {
+        Foresight::Predictor(predict) => {
             let mut predictions = predict(transactions, balances_commute);
             // Advice of the wrong length is still only advice.
             predictions.resize_with(transactions.len(), AccessPrediction::default);
-            predictions
+            (predictions, Vec::new())
         }
-        None => {
+        Foresight::Analyzer(profile) => {
             let analyzer = Analyzer::new(transactions, balances_commute);
-            parallel_map(workers, transactions, |at, tx| analyzer.predict(TxIndex::new(at), tx))
+            let view = || SourceView::new(source);
+            let predict = |view: &mut SourceView<'_, S>, at: usize, tx: &TxEnv| {
+                let index = TxIndex::new(at);
+                let learned = profile.and_then(|profile| {
+                    // Unwind safety: a view that panicked knows less, which does no harm.
+                    let predict = || profile.predict(tx, view, Surroundings::of(env, tx));
+                    panic::catch_unwind(AssertUnwindSafe(predict)).ok().flatten()
+                });
+                let prediction = match &learned {
+                    Some(learned) => analyzer.predict_learned(index, tx, learned),
+                    None => analyzer.predict(index, tx),
+                };
+                (prediction, learned)
+            };
+            parallel_map_with(workers, transactions, view, predict).into_iter().unzip()
         }
     };
     let graph = ConflictGraph::new(&predictions);
@@ -186,7 +216,7 @@ pub(crate) fn plan(
         plan_time: start.elapsed(),
         ..ExecutionStats::default()
     };
-    Planned { plan, stats }
+    Planned { plan, stats, learned }
 }
 
 /// Executes planned transactions on all workers and hands the final results to `deliver`, in block

@@ -1,0 +1,131 @@
+//! The learner of one block: which transactions are worth a lesson, and the lessons themselves.
+//!
+//! A transaction is worth one if it calls a function that no template covers, or did something that
+//! its prediction did not say. Lessons cost time, so there is an allowance for them.
+
+use super::{
+    evaluate::Surroundings,
+    profile::{LearnedPrediction, Profile},
+    replay::{StateBefore, replay},
+};
+use crate::workers::Workers;
+use alloy_evm::EvmEnv;
+use multilane_state::StateLocation;
+use revm::{
+    context::TxEnv,
+    context_interface::{
+        Transaction,
+        result::{HaltReason, ResultAndState},
+    },
+    primitives::{TxKind, map::HashMap},
+    state::EvmState,
+};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Lessons on one function in one block.
+const LESSONS_PER_FUNCTION: usize = 4;
+
+/// A transaction to learn from.
+#[derive(Debug)]
+struct Lesson {
+    index: usize,
+    gas: u64,
+    changes: EvmState,
+}
+
+/// Collects the lessons of one block.
+#[derive(Debug)]
+pub(crate) struct Learner<'a> {
+    profile: &'a Profile,
+    env: &'a EvmEnv,
+    transactions: &'a [TxEnv],
+    /// What was predicted, by transaction; empty if nothing was.
+    predictions: Vec<Option<LearnedPrediction>>,
+    lessons: Vec<Lesson>,
+    /// Lessons by called account and selector.
+    taken: HashMap<(TxKind, Option<[u8; 4]>), usize>,
+}
+
+impl<'a> Learner<'a> {
+    pub(crate) fn new(
+        profile: &'a Profile,
+        env: &'a EvmEnv,
+        transactions: &'a [TxEnv],
+        predictions: Vec<Option<LearnedPrediction>>,
+    ) -> Self {
+        Self {
+            profile,
+            env,
+            transactions,
+            predictions,
+            lessons: Vec::new(),
+            taken: HashMap::default(),
+        }
+    }
+
+    /// Looks at a transaction that is final.
+    pub(crate) fn consider(&mut self, index: usize, last: &ResultAndState<HaltReason>) {
+        let changes = &last.state;
+        let Some(tx) = self.transactions.get(index) else { return };
+        let TxKind::Call(to) = tx.kind() else { return };
+        let runs_code = changes.get(&to).is_some_and(|account| !account.info.is_empty_code_hash());
+        if !runs_code {
+            return;
+        }
+        let prediction = self.predictions.get(index).and_then(Option::as_ref);
+        if prediction.is_some_and(|prediction| foresaw(prediction, changes)) {
+            return;
+        }
+        let selector = tx.input().first_chunk().copied();
+        let taken = self.taken.entry((tx.kind(), selector)).or_default();
+        if *taken < LESSONS_PER_FUNCTION {
+            *taken += 1;
+            let gas = last.result.tx_gas_used();
+            self.lessons.push(Lesson { index, gas, changes: changes.clone() });
+        }
+    }
+
+    /// Learns, on all workers, as long as the allowance lasts.
+    pub(crate) fn learn(self, workers: Workers<'_>) {
+        if self.lessons.is_empty() {
+            return;
+        }
+        // Relaxed: it hands out positions only.
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(lesson) = self.lessons.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let Lesson { index, gas, changes } = lesson;
+                let _ = gas;
+                teach(self.profile, self.env, &self.transactions[*index], changes);
+            }
+        };
+        workers.run(|_| work(), &work);
+    }
+}
+
+/// Learns from one transaction, of which the finalized changes are known.
+pub(crate) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) {
+    let samples = replay(env, tx, StateBefore::of(changes));
+    let mut before = StateBefore::of(changes);
+    let facts = StateBefore::of(changes);
+    let surroundings = Surroundings::of(env, tx);
+    profile.merge(&samples, &mut before, surroundings, &|slot| facts.was_written(slot));
+}
+
+/// Whether everything that a transaction changed in storage had been predicted.
+#[expect(clippy::iter_over_hash_type, reason = "the answer does not depend on the order")]
+fn foresaw(prediction: &LearnedPrediction, changes: &EvmState) -> bool {
+    for (address, account) in changes {
+        for (slot, value) in &account.storage {
+            let location = StateLocation::Slot(*address, *slot);
+            let predicted = prediction
+                .accesses
+                .binary_search_by(|access| access.location.cmp(&location))
+                .is_ok_and(|at| prediction.accesses[at].writes || !value.is_changed());
+            if !predicted {
+                return false;
+            }
+        }
+    }
+    true
+}

@@ -1,0 +1,256 @@
+//! Templates: what a code does when a function of it is called.
+//!
+//! A template is learned from [samples](super::record::Sample) of one key. It is a list of *sites*:
+//! slots, accounts, inner calls and results, each by its expression. A site that not every sample
+//! had gets a *rule*: branches of the code whose conditions tell when it is there.
+//!
+//! *Must not know*: state, blocks, or other templates. Whoever merges a sample brings the values of
+//! the conditions along.
+
+use super::{
+    expression::{Arena, Node, NodeId},
+    record::{Effect, Sample},
+};
+use alloy_primitives::{Address, B256, U256, map::HashMap};
+use serde::{Deserialize, Serialize};
+
+/// What a template is for: the code that really runs, and the function that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct TemplateKey {
+    /// keccak-256 of the code; of a delegated account (EIP-7702) that of the delegate's.
+    pub(crate) code_hash: B256,
+    /// The first four bytes of calldata. A shorter one has none.
+    pub(crate) selector: Option<[u8; 4]>,
+}
+
+impl TemplateKey {
+    pub(crate) fn new(code_hash: B256, calldata: &[u8]) -> Self {
+        Self { code_hash, selector: calldata.first_chunk().copied() }
+    }
+}
+
+/// What a site is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum SiteKind {
+    /// A slot of the called account is accessed.
+    Slot,
+    /// A slot of the called account has another value after the transaction.
+    Write,
+    /// An account is looked at.
+    Account,
+    /// Another account is called.
+    Call,
+    /// The call returns bytes.
+    Output,
+}
+
+/// Something that a call does, always or sometimes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Site {
+    pub(super) kind: SiteKind,
+    pub(super) node: NodeId,
+    pub(super) rule: Rule,
+    /// How many of the template's guards were known on the path before the site.
+    guards_before: u8,
+}
+
+/// When a site is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rule {
+    /// Guards that must hold (`true`) or not hold. None of them: as `usually` says.
+    pub(super) literals: Vec<(u8, bool)>,
+    /// Whether most samples had the site.
+    pub(super) usually: bool,
+}
+
+/// What one sample had, by bits: sites, guards whose condition is known, and those that held.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Row {
+    present: u128,
+    known: u128,
+    held: u128,
+}
+
+/// Sites and guards of a template; bits of a [`Row`].
+const SITES_MAX: usize = 128;
+const GUARDS_MAX: usize = 128;
+/// Samples from which rules are made. Older ones are forgotten.
+const ROWS_MAX: usize = 48;
+/// Conditions of one rule.
+const LITERALS_MAX: usize = 4;
+
+/// What is known of one function of one code.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Template {
+    arena: Arena,
+    sites: Vec<Site>,
+    guards: Vec<NodeId>,
+    rows: Vec<Row>,
+    /// Samples merged so far, those included that are forgotten.
+    samples: u32,
+}
+
+impl Template {
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        self.arena.get(id)
+    }
+
+    /// How many expressions there are.
+    pub(super) fn nodes(&self) -> usize {
+        self.arena.nodes().len()
+    }
+
+    pub(super) fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The condition of a guard.
+    pub(super) fn guard(&self, index: u8) -> Option<NodeId> {
+        self.guards.get(usize::from(index)).copied()
+    }
+
+    /// The conditions of all guards.
+    pub(super) fn guards(&self) -> &[NodeId] {
+        &self.guards
+    }
+
+    /// Samples merged so far.
+    pub(super) fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    /// Roughly the memory that the template takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        // Nodes are kept twice, in the list and in its index.
+        256 + self.nodes() * 2 * (size_of::<Node>() + 24)
+            + self.sites.len() * (size_of::<Site>() + 4)
+            + self.guards.len() * size_of::<NodeId>()
+            + self.rows.len() * size_of::<Row>()
+    }
+
+    /// Takes a sample's expressions in. Gives the sites that it had, as bits.
+    pub(super) fn adopt(
+        &mut self,
+        sample: &Sample,
+        was_written: impl Fn(&(Address, U256)) -> bool,
+    ) -> u128 {
+        let moved = &mut HashMap::default();
+        for (condition, _) in &sample.guards {
+            if self.guards.len() == GUARDS_MAX {
+                break;
+            }
+            let condition = self.arena.adopt(&sample.arena, *condition, moved);
+            if !self.guards.contains(&condition) {
+                self.guards.push(condition);
+            }
+        }
+        let mut present = 0;
+        for effect in &sample.effects {
+            let (kind, node, written) = match effect {
+                Effect::Slot { slot, stored } => {
+                    (SiteKind::Slot, *slot, stored.as_ref().is_some_and(&was_written))
+                }
+                Effect::Account(address) => (SiteKind::Account, *address, false),
+                Effect::Call(call) => (SiteKind::Call, *call, false),
+                Effect::Output(bytes) => (SiteKind::Output, *bytes, false),
+            };
+            let node = self.arena.adopt(&sample.arena, node, moved);
+            present |= self.site(kind, node);
+            if written {
+                present |= self.site(SiteKind::Write, node);
+            }
+        }
+        present
+    }
+
+    /// The bit of a site, which is added if it is new. None is left where there are too many.
+    fn site(&mut self, kind: SiteKind, node: NodeId) -> u128 {
+        let known = self.sites.iter().position(|site| site.kind == kind && site.node == node);
+        let at = match known {
+            Some(at) => at,
+            None if self.sites.len() < SITES_MAX => {
+                self.sites.push(Site {
+                    kind,
+                    node,
+                    rule: Rule { literals: Vec::new(), usually: true },
+                    guards_before: self.guards.len().min(GUARDS_MAX) as u8,
+                });
+                self.sites.len() - 1
+            }
+            None => return 0,
+        };
+        1 << at
+    }
+
+    /// Ends the merge of a sample: what it had, and what its inputs make of each guard.
+    pub(super) fn learn(&mut self, present: u128, guards: impl Iterator<Item = Option<bool>>) {
+        let mut row = Row { present, ..Row::default() };
+        for (at, holds) in guards.take(GUARDS_MAX).enumerate() {
+            if let Some(holds) = holds {
+                row.known |= 1 << at;
+                row.held |= u128::from(holds) << at;
+            }
+        }
+        if self.rows.len() == ROWS_MAX {
+            self.rows.remove(0);
+        }
+        self.rows.push(row);
+        self.samples += 1;
+        for at in 0..self.sites.len() {
+            self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before);
+        }
+    }
+}
+
+/// Finds the rule of a site: the fewest literals, chosen one by one, that tell the samples that had
+/// it from the others.
+fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
+    let has = |row: &Row| row.present >> site & 1 == 1;
+    let count = rows.iter().filter(|row| has(row)).count();
+    let usually = 2 * count >= rows.len();
+    let mut literals: Vec<(u8, bool)> = Vec::new();
+    if count == rows.len() || count == 0 {
+        return Rule { literals, usually };
+    }
+    let predict = |row: &Row, literals: &[(u8, bool)]| {
+        let mut is_known = true;
+        for (guard, value) in literals {
+            match row.known >> guard & 1 == 1 {
+                true if (row.held >> guard & 1 == 1) != *value => return false,
+                true => {}
+                false => is_known = false,
+            }
+        }
+        is_known || usually
+    };
+    let right = |literals: &[(u8, bool)]| {
+        rows.iter().filter(|row| predict(row, literals) == has(row)).count()
+    };
+    let mut best = count.max(rows.len() - count);
+    // The branch nearest before a site decides most often; those after it, hardly ever.
+    let before = (0..guards_before).rev();
+    let order: Vec<u8> = before.chain(guards_before..GUARDS_MAX as u8).collect();
+    while literals.len() < LITERALS_MAX && best < rows.len() {
+        let mut found = None;
+        for literal in order.iter().flat_map(|guard| [(*guard, true), (*guard, false)]) {
+            let varies = rows.iter().any(|row| {
+                row.known >> literal.0 & 1 == 1 && (row.held >> literal.0 & 1 == 1) != literal.1
+            });
+            if !varies {
+                continue;
+            }
+            literals.push(literal);
+            let score = right(&literals);
+            literals.pop();
+            if score > best {
+                best = score;
+                found = Some(literal);
+            }
+        }
+        match found {
+            Some(literal) => literals.push(literal),
+            None => break,
+        }
+    }
+    Rule { literals, usually }
+}
