@@ -16,23 +16,8 @@ where
     T: Sync,
     U: Send + Sync,
 {
-    parallel_map_with(workers, items, || (), |(), index, item| map(index, item))
-}
-
-/// As [`parallel_map`], with something of its own for each worker.
-pub(crate) fn parallel_map_with<T, U, W>(
-    workers: Workers<'_>,
-    items: &[T],
-    own: impl Fn() -> W + Sync,
-    map: impl Fn(&mut W, usize, &T) -> U + Sync,
-) -> Vec<U>
-where
-    T: Sync,
-    U: Send + Sync,
-{
     let map_chunk = |start: usize, chunk: &[T]| -> Vec<U> {
-        let mut own = own();
-        chunk.iter().enumerate().map(|(at, item)| map(&mut own, start + at, item)).collect()
+        chunk.iter().enumerate().map(|(at, item)| map(start + at, item)).collect()
     };
     if items.len() < PARALLEL_FROM || workers.threads() == 1 {
         return map_chunk(0, items);

@@ -3,12 +3,12 @@
 use crate::{
     ExecutionStats, ExecutorConfig,
     analyzer::{
-        AccessPrediction, Analyzer, LearnedPrediction, Profile, SenderNonces, SourceView,
-        Surroundings, TRANSFER_GAS,
+        AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
+        TRANSFER_GAS,
     },
     conflict_graph::ConflictGraph,
     engine::{Engine, EngineError, Final},
-    parallel_map::parallel_map_with,
+    parallel_map::parallel_map,
     partitioner::ExecutionPlan,
     source::StateSource,
     stats::{ExecutionMode, SequentialReason},
@@ -172,21 +172,21 @@ pub(crate) fn plan<S: StateSource>(
         }
         Foresight::Analyzer(profile) => {
             let analyzer = Analyzer::new(transactions, balances_commute);
-            let view = || SourceView::new(source);
-            let predict = |view: &mut SourceView<'_, S>, at: usize, tx: &TxEnv| {
-                let index = TxIndex::new(at);
-                let learned = profile.and_then(|profile| {
-                    // Unwind safety: a view that panicked knows less, which does no harm.
-                    let predict = || profile.predict(tx, view, Surroundings::of(env, tx));
-                    panic::catch_unwind(AssertUnwindSafe(predict)).ok().flatten()
-                });
-                let prediction = match &learned {
-                    Some(learned) => analyzer.predict_learned(index, tx, learned),
-                    None => analyzer.predict(index, tx),
-                };
-                (prediction, learned)
-            };
-            parallel_map_with(workers, transactions, view, predict).into_iter().unzip()
+            let mut predictor = profile
+                .filter(|profile| !profile.is_empty())
+                .map(|profile| profile.predictor(env, source));
+            match &mut predictor {
+                // In block order: what one transaction is expected to write, the next one finds.
+                Some(predictor) => transactions
+                    .iter()
+                    .enumerate()
+                    .map(|(at, tx)| predict_learned(&analyzer, predictor, TxIndex::new(at), tx))
+                    .unzip(),
+                None => {
+                    let predict = |at, tx: &_| analyzer.predict(TxIndex::new(at), tx);
+                    (parallel_map(workers, transactions, predict), Vec::new())
+                }
+            }
         }
     };
     let graph = ConflictGraph::new(&predictions);
@@ -217,6 +217,24 @@ pub(crate) fn plan<S: StateSource>(
         ..ExecutionStats::default()
     };
     Planned { plan, stats, learned }
+}
+
+/// Predicts a transaction by what was learned about the function that it calls, or else by what its
+/// fields tell.
+fn predict_learned<S: StateSource>(
+    analyzer: &Analyzer,
+    predictor: &mut ProfilePredictor<'_, S>,
+    index: TxIndex,
+    tx: &TxEnv,
+) -> (AccessPrediction, Option<LearnedPrediction>) {
+    // The caller's source is asked for values here, and it may panic. Unwind safety: a predictor
+    // that was interrupted knows less, which does no harm.
+    let learned = panic::catch_unwind(AssertUnwindSafe(|| predictor.predict(tx))).ok().flatten();
+    let prediction = match &learned {
+        Some(learned) => analyzer.predict_learned(index, tx, learned),
+        None => analyzer.predict(index, tx),
+    };
+    (prediction, learned)
 }
 
 /// Executes planned transactions on all workers and hands the final results to `deliver`, in block

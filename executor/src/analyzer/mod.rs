@@ -13,7 +13,7 @@ use alloy_primitives::Address;
 use core::fmt;
 pub(crate) use inferred::TRANSFER_GAS;
 pub use learned::{LearnedAccess, LearnedPrediction, Profile, ProfilePredictor};
-pub(crate) use learned::{Learner, SourceView, Surroundings};
+pub(crate) use learned::Learner;
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
     context::TxEnv,

@@ -7,9 +7,10 @@
 
 use super::{
     arithmetic::compute,
+    code_shape::immutable_at,
     expression::{Call, Environment, Length, Node, NodeId, Segment, address_mask},
     profile::Templates,
-    template::{Rule, SiteKind, Template, TemplateKey},
+    template::{Rule, Site, SiteKind, Template, TemplateKey},
 };
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -17,16 +18,21 @@ use multilane_state::StateLocation;
 use revm::{
     bytecode::opcode::{CALL, CALLCODE, DELEGATECALL},
     context::TxEnv,
+    state::Bytecode,
 };
 use std::{ops::Range, sync::Arc};
 
 /// State as it is before the transaction, as well as it is known.
 pub(crate) trait StateView {
-    /// keccak-256 of the code that runs when an account is called, if there is any.
-    fn code_hash(&mut self, address: Address) -> Option<B256>;
+    /// The code that runs when an account is called, and its [shape](super::code_shape), if there
+    /// is any.
+    fn code(&mut self, address: Address) -> Option<(B256, Bytecode)>;
 
     /// What a slot holds.
     fn storage(&mut self, address: Address, slot: U256) -> Option<U256>;
+
+    /// Whether anything has depended on what a slot holds, so that a new value is of interest.
+    fn is_followed(&self, address: Address, slot: U256) -> bool;
 }
 
 /// What a transaction's calls know of the block and the transaction.
@@ -57,6 +63,14 @@ pub struct LearnedAccess {
     pub location: StateLocation,
     /// Whether its value is expected to be another one after the transaction.
     pub writes: bool,
+}
+
+/// An access, with the value that is stored where it is known and of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Access {
+    pub(super) location: StateLocation,
+    pub(super) writes: bool,
+    pub(super) stored: Option<U256>,
 }
 
 /// Bytes, some of which may not be known.
@@ -120,6 +134,7 @@ impl PartialBytes {
 /// The inputs of a call, as far as they are known.
 #[derive(Clone, Debug)]
 pub(super) struct CallInputs {
+    pub(super) code: Bytecode,
     pub(super) this: Option<Address>,
     pub(super) caller: Option<Address>,
     pub(super) value: Option<U256>,
@@ -140,7 +155,7 @@ pub(super) struct Evaluator<'a, V> {
     surroundings: Surroundings,
     calls: usize,
     /// What the transaction is expected to access; with repetitions.
-    pub(super) accesses: Vec<LearnedAccess>,
+    pub(super) accesses: Vec<Access>,
     /// Calls for which there is no template, although they run code.
     pub(super) unknown_calls: usize,
 }
@@ -159,7 +174,7 @@ struct Followed {
     node: NodeId,
     output: Option<PartialBytes>,
     /// What it accesses, until it turns out that the call is made.
-    accesses: Vec<LearnedAccess>,
+    accesses: Vec<Access>,
     is_made: bool,
 }
 
@@ -203,16 +218,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                 continue;
             }
             match site.kind {
-                SiteKind::Slot | SiteKind::Write => {
-                    if let (Some(this), Some(slot)) =
-                        (frame.inputs.this, self.value(&mut frame, site.node))
-                    {
-                        self.accesses.push(LearnedAccess {
-                            location: StateLocation::Slot(this, slot),
-                            writes: site.kind == SiteKind::Write,
-                        });
-                    }
-                }
+                SiteKind::Slot | SiteKind::Write => self.slot(&mut frame, site),
                 SiteKind::Account => {
                     if let Some(address) = self.value(&mut frame, site.node) {
                         self.account(to_address(address), false);
@@ -244,8 +250,21 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         template.guards().iter().map(|guard| self.value(&mut frame, *guard).map(truth)).collect()
     }
 
+    fn slot(&mut self, frame: &mut Frame<'_>, site: &Site) {
+        let (Some(this), Some(slot)) = (frame.inputs.this, self.value(frame, site.node)) else {
+            return;
+        };
+        let writes = site.kind == SiteKind::Write;
+        let stored = match site.value {
+            Some(value) if self.view.is_followed(this, slot) => self.value(frame, value),
+            _ => None,
+        };
+        self.accesses.push(Access { location: StateLocation::Slot(this, slot), writes, stored });
+    }
+
     fn account(&mut self, address: Address, writes: bool) {
-        self.accesses.push(LearnedAccess { location: StateLocation::Account(address), writes });
+        let location = StateLocation::Account(address);
+        self.accesses.push(Access { location, writes, stored: None });
     }
 
     fn holds(&mut self, frame: &mut Frame<'_>, rule: &Rule) -> bool {
@@ -277,6 +296,9 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         match template.node(id) {
             Node::Constant(value) => Some(*value),
             Node::Environment(fact) => self.fact(frame, *fact),
+            Node::Immutable(position) => {
+                immutable_at(frame.inputs.code.original_byte_slice(), *position as usize)
+            }
             Node::CalldataWord(offset) => {
                 let offset = self.value(frame, *offset)?;
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -397,9 +419,9 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         }
         self.calls += 1;
         let calldata = self.bytes(frame, &call.input)?;
-        let code_hash = self.view.code_hash(to)?;
+        let (shape, code) = self.view.code(to)?;
         let selector_is_known = calldata.is_known(0..calldata.bytes.len().min(4));
-        let key = TemplateKey::new(code_hash, &calldata.bytes);
+        let key = TemplateKey::new(shape, &calldata.bytes);
         let template: Option<Arc<Template>> =
             selector_is_known.then(|| self.templates.get(&key)).flatten();
         let Some(template) = template else {
@@ -409,10 +431,13 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         let Frame { inputs, depth, .. } = frame;
         let inputs = match call.instruction {
             DELEGATECALL => {
-                CallInputs { this: inputs.this, caller: inputs.caller, value: inputs.value, calldata }
+                let CallInputs { this, caller, value, .. } = *inputs;
+                CallInputs { code, this, caller, value, calldata }
             }
-            CALLCODE => CallInputs { this: inputs.this, caller: inputs.this, value, calldata },
-            _ => CallInputs { this: Some(to), caller: inputs.this, value, calldata },
+            CALLCODE => {
+                CallInputs { code, this: inputs.this, caller: inputs.this, value, calldata }
+            }
+            _ => CallInputs { code, this: Some(to), caller: inputs.this, value, calldata },
         };
         let depth = *depth + 1;
         self.call(&template, inputs, depth)

@@ -54,6 +54,9 @@ pub(super) enum Node {
     Constant(U256),
     /// A fact about the call or the block.
     Environment(Environment),
+    /// The operand of the PUSH at a position of the code: a value that was put in when the contract
+    /// was created.
+    Immutable(u32),
     /// The 32 bytes of calldata at an offset.
     CalldataWord(NodeId),
     /// What the called account holds in a slot.
@@ -342,7 +345,7 @@ fn for_each_operand(node: &Node, mut visit: impl FnMut(NodeId)) {
         }
     };
     match node {
-        Node::Constant(_) | Node::Environment(_) => {}
+        Node::Constant(_) | Node::Environment(_) | Node::Immutable(_) => {}
         Node::CalldataWord(id) | Node::Load(id) | Node::ReturnWord(id, _) => visit(*id),
         Node::Apply(instruction, operands) => {
             operands[..arity(*instruction)].iter().for_each(|id| visit(*id));
@@ -377,6 +380,7 @@ fn map_operands(node: &Node, map: &mut dyn FnMut(NodeId) -> NodeId) -> Node {
     match node {
         Node::Constant(value) => Node::Constant(*value),
         Node::Environment(fact) => Node::Environment(*fact),
+        Node::Immutable(position) => Node::Immutable(*position),
         Node::CalldataWord(id) => Node::CalldataWord(map(*id)),
         Node::Load(id) => Node::Load(map(*id)),
         Node::ReturnWord(id, offset) => Node::ReturnWord(map(*id), *offset),

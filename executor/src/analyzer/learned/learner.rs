@@ -105,9 +105,9 @@ impl<'a> Learner<'a> {
 
 /// Learns from one transaction, of which the finalized changes are known.
 pub(crate) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) {
-    let samples = replay(env, tx, StateBefore::of(changes));
-    let mut before = StateBefore::of(changes);
-    let facts = StateBefore::of(changes);
+    let state_before = || StateBefore::of(changes, &profile.shapes);
+    let samples = replay(env, tx, state_before());
+    let (mut before, facts) = (state_before(), state_before());
     let surroundings = Surroundings::of(env, tx);
     profile.merge(&samples, &mut before, surroundings, &|slot| facts.was_written(slot));
 }

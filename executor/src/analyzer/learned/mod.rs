@@ -19,6 +19,7 @@
 //! same output.
 
 mod arithmetic;
+mod code_shape;
 mod evaluate;
 mod expression;
 mod learner;
@@ -30,7 +31,5 @@ mod template;
 mod view;
 
 pub use evaluate::LearnedAccess;
-pub(crate) use evaluate::Surroundings;
 pub(crate) use learner::Learner;
 pub use profile::{LearnedPrediction, Profile, ProfilePredictor};
-pub(crate) use view::SourceView;

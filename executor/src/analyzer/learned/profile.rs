@@ -6,11 +6,12 @@
 //! *Must not know*: files, threads, or who executes blocks.
 
 use super::{
-    SourceView,
+    code_shape::CodeShapes,
     learner::teach,
-    evaluate::{CallInputs, Evaluator, LearnedAccess, PartialBytes, StateView, Surroundings},
+    evaluate::{Access, CallInputs, Evaluator, LearnedAccess, PartialBytes, StateView, Surroundings},
     record::Sample,
     template::{Template, TemplateKey},
+    view::SourceView,
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
@@ -56,7 +57,8 @@ impl Templates {
 /// One profile may serve any number of executors at a time. It only influences when transactions
 /// run; the output is the same with every profile.
 pub struct Profile {
-    pub(super) templates: Templates,
+    templates: Templates,
+    pub(super) shapes: CodeShapes,
     bytes: AtomicUsize,
     bytes_max: usize,
     /// Held while samples are merged, so that none is lost to another one of the same template.
@@ -90,6 +92,7 @@ impl Profile {
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
             templates: Templates::default(),
+            shapes: CodeShapes::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
             merging: Mutex::default(),
@@ -117,7 +120,7 @@ impl Profile {
         env: &'a EvmEnv,
         source: &'a S,
     ) -> ProfilePredictor<'a, S> {
-        ProfilePredictor { profile: self, env, view: SourceView::new(source) }
+        ProfilePredictor { profile: self, env, view: SourceView::new(source, &self.shapes) }
     }
 
     /// Learns from a transaction that has been executed: `changes` are its finalized state changes.
@@ -126,20 +129,21 @@ impl Profile {
     }
 
     /// Predicts a transaction's accesses, where it calls a function that has been learned.
-    pub(crate) fn predict(
+    fn predict<S: StateSource>(
         &self,
         tx: &TxEnv,
-        view: &mut impl StateView,
+        view: &mut SourceView<'_, S>,
         surroundings: Surroundings,
     ) -> Option<LearnedPrediction> {
         let TxKind::Call(to) = tx.kind() else { return None };
         if self.is_empty() {
             return None;
         }
-        let code_hash = view.code_hash(to)?;
-        let template = self.templates.get(&TemplateKey::new(code_hash, tx.input()))?;
+        let (shape, code) = view.code(to)?;
+        let template = self.templates.get(&TemplateKey::new(shape, tx.input()))?;
         let mut evaluator = Evaluator::new(&self.templates, view, surroundings);
         let inputs = CallInputs {
+            code,
             this: Some(to),
             caller: Some(tx.caller()),
             value: Some(tx.value()),
@@ -147,18 +151,23 @@ impl Profile {
         };
         evaluator.call(&template, inputs, 0);
         let Evaluator { mut accesses, unknown_calls, .. } = evaluator;
-        let account = |address, writes| LearnedAccess {
+        let account = |address, writes| Access {
             location: StateLocation::Account(address),
             writes,
+            stored: None,
         };
         accesses.push(account(tx.caller(), true));
         accesses.push(account(to, !tx.value().is_zero()));
         // Writes sort behind reads of the same location, so the last of each is kept.
         accesses.sort_unstable();
         let mut kept: Vec<LearnedAccess> = Vec::with_capacity(accesses.len());
-        for access in accesses {
+        for Access { location, writes, stored } in accesses {
+            if let (StateLocation::Slot(address, slot), true) = (location, writes) {
+                view.expect(address, slot, stored);
+            }
+            let access = LearnedAccess { location, writes };
             match kept.last_mut() {
-                Some(last) if last.location == access.location => *last = access,
+                Some(last) if last.location == location => *last = access,
                 _ => kept.push(access),
             }
         }
@@ -182,6 +191,7 @@ impl Profile {
             let mut template = known.map_or_else(Template::default, |known| (*known).clone());
             let present = template.adopt(sample, was_written);
             let inputs = CallInputs {
+                code: sample.inputs.code.clone(),
                 this: Some(sample.inputs.this),
                 caller: Some(sample.inputs.caller),
                 value: Some(sample.inputs.value),
@@ -237,6 +247,9 @@ pub struct ProfilePredictor<'a, S: StateSource> {
 
 impl<S: StateSource> ProfilePredictor<'_, S> {
     /// What a transaction is expected to access. `None` if it calls nothing that has been learned.
+    ///
+    /// Transactions are asked for in block order: what one is expected to write is what the next
+    /// one finds.
     pub fn predict(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
         self.profile.predict(tx, &mut self.view, Surroundings::of(self.env, tx))
     }
@@ -244,7 +257,7 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
     /// keccak-256 of the code that a transaction calls, if it calls any.
     pub fn called_code(&mut self, tx: &TxEnv) -> Option<B256> {
         match tx.kind() {
-            TxKind::Call(to) => self.view.code_hash(to),
+            TxKind::Call(to) => self.view.code(to).map(|(_, code)| code.hash_slow()),
             TxKind::Create => None,
         }
     }

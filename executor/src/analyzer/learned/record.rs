@@ -10,6 +10,7 @@
 
 use super::{
     arithmetic::is_arithmetic,
+    code_shape::{CodeShapes, immutable_at},
     expression::{Arena, Call, Environment, Node, NodeId, Origin, Segment, address_mask, arity},
     memory::{ShadowMemory, Source, has_opaque},
     template::TemplateKey,
@@ -22,8 +23,9 @@ use revm::{
     interpreter::{
         CallInputs, CallOutcome, CreateInputs, CreateOutcome, Interpreter,
         interpreter::EthInterpreter,
-        interpreter_types::{Jumps, MemoryTr},
+        interpreter_types::{Jumps, LegacyBytecode, MemoryTr},
     },
+    state::Bytecode,
 };
 use std::ops::Range;
 
@@ -31,6 +33,8 @@ use std::ops::Range;
 const BYTES_MAX: usize = 4096;
 /// How complex the condition of a branch may be to be remembered.
 const CONDITION_WEIGHT_MAX: u16 = 96;
+/// How complex a stored value may be to be remembered.
+const STORED_WEIGHT_MAX: u16 = 48;
 /// Branches, and effects, that are remembered of one call.
 const GUARDS_MAX: usize = 256;
 const EFFECTS_MAX: usize = 256;
@@ -42,8 +46,11 @@ const IDENTITY: Address = Address::with_last_byte(4);
 /// Something that a call does to state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// A slot of the called account is accessed: the slot's expression, and where that led.
-    Slot { slot: NodeId, stored: Option<(Address, U256)> },
+    /// A slot of the called account is accessed.
+    Slot(NodeId),
+    /// A value is stored in a slot: the slot's expression, where that led, and the value's
+    /// expression if it is followed.
+    Store { slot: NodeId, at: (Address, U256), value: Option<NodeId> },
     /// An account is looked at.
     Account(NodeId),
     /// Another account is called.
@@ -67,6 +74,7 @@ pub(super) struct Sample {
 /// The inputs of a call.
 #[derive(Clone, Debug)]
 pub(super) struct FrameInputs {
+    pub(super) code: Bytecode,
     pub(super) this: Address,
     pub(super) caller: Address,
     pub(super) value: U256,
@@ -132,14 +140,19 @@ impl Frame {
 }
 
 /// Records the calls of one transaction.
-#[derive(Debug, Default)]
-pub(super) struct Recorder {
+#[derive(Debug)]
+pub(super) struct Recorder<'a> {
+    shapes: &'a CodeShapes,
     frames: Vec<Frame>,
     finished: Vec<Sample>,
     steps: usize,
 }
 
-impl Recorder {
+impl<'a> Recorder<'a> {
+    pub(super) const fn new(shapes: &'a CodeShapes) -> Self {
+        Self { shapes, frames: Vec::new(), finished: Vec::new(), steps: 0 }
+    }
+
     /// What was recorded: inner calls before those that made them.
     pub(super) fn into_samples(self) -> Vec<Sample> {
         self.finished
@@ -156,7 +169,7 @@ impl Recorder {
     }
 }
 
-impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder {
+impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
     fn step(&mut self, interpreter: &mut Interpreter<EthInterpreter>, _: &mut CTX) {
         self.steps += 1;
         if let Some(frame) = self.frames.last_mut() {
@@ -172,8 +185,9 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder {
         let (code_hash, code) = &inputs.known_bytecode;
         let calldata = inputs.input.bytes(context);
         self.frames.push(Frame::new(
-            TemplateKey::new(*code_hash, &calldata),
+            TemplateKey::new(self.shapes.of(*code_hash, code), &calldata),
             FrameInputs {
+                code: code.clone(),
                 this: inputs.target_address,
                 caller: inputs.caller,
                 value: inputs.call_value(),
@@ -208,6 +222,7 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder {
         self.frames.push(Frame::new(
             TemplateKey::new(B256::ZERO, &[]),
             FrameInputs {
+                code: Bytecode::default(),
                 this: Address::ZERO,
                 caller: inputs.caller(),
                 value: inputs.value(),
@@ -386,6 +401,14 @@ impl Step<'_> {
             PC | MSIZE | GAS | CODESIZE | CHAINID | RETURNDATASIZE | CALLDATASIZE => {
                 Origin::Constant
             }
+            PUSH20 | PUSH32 if !self.frame.is_creation => {
+                let code = self.interpreter.bytecode.bytecode_slice();
+                let position = self.interpreter.bytecode.pc();
+                match immutable_at(code, position) {
+                    Some(_) => self.frame.arena.origin(Node::Immutable(position as u32)),
+                    None => Origin::Constant,
+                }
+            }
             PUSH0..=PUSH32 => Origin::Constant,
             _ => Origin::Opaque,
         }
@@ -484,7 +507,7 @@ impl Step<'_> {
 
     fn load(&mut self) -> Origin {
         let Some(slot) = self.node(0) else { return Origin::Opaque };
-        self.effect(Effect::Slot { slot, stored: None });
+        self.effect(Effect::Slot(slot));
         // What this call has stored itself is known; unless an inner call has changed it, which
         // then cannot be told from the state before.
         let (_, key) = self.operand(0);
@@ -498,8 +521,9 @@ impl Step<'_> {
         let ((_, key), (origin, value)) = (self.operand(0), self.operand(1));
         self.frame.stored.insert(key, (value, origin));
         if let Some(slot) = self.node(0) {
-            let stored = Some((self.frame.inputs.this, key));
-            self.effect(Effect::Slot { slot, stored });
+            let value = self.frame.arena.node_of(origin, value);
+            let value = value.filter(|id| self.frame.arena.weight(*id) <= STORED_WEIGHT_MAX);
+            self.effect(Effect::Store { slot, at: (self.frame.inputs.this, key), value });
         }
         Origin::Constant
     }

@@ -7,6 +7,7 @@
 //! *Must not know*: profiles, or which transactions are worth it.
 
 use super::{
+    code_shape::CodeShapes,
     evaluate::StateView,
     record::{Recorder, Sample},
 };
@@ -24,16 +25,17 @@ use std::convert::Infallible;
 #[derive(Debug)]
 pub(super) struct StateBefore<'a> {
     changes: &'a EvmState,
+    shapes: &'a CodeShapes,
     codes: B256Map<&'a Bytecode>,
 }
 
 impl<'a> StateBefore<'a> {
-    pub(super) fn of(changes: &'a EvmState) -> Self {
+    pub(super) fn of(changes: &'a EvmState, shapes: &'a CodeShapes) -> Self {
         let codes = changes
             .values()
             .filter_map(|account| Some((account.info.code_hash, account.info.code.as_ref()?)))
             .collect();
-        Self { changes, codes }
+        Self { changes, shapes, codes }
     }
 
     /// Whether a slot has another value after the transaction.
@@ -48,18 +50,25 @@ impl<'a> StateBefore<'a> {
 }
 
 impl StateView for StateBefore<'_> {
-    fn code_hash(&mut self, address: Address) -> Option<B256> {
-        let hash = self.account(address)?.original_info().code_hash;
-        let delegate = self.codes.get(&hash).and_then(|code| code.eip7702_address());
-        let hash = match delegate {
-            Some(delegate) => self.account(delegate)?.original_info().code_hash,
-            None => hash,
+    fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
+        let code_of = |address| {
+            let hash = self.account(address)?.original_info().code_hash;
+            (hash != KECCAK_EMPTY).then_some((hash, *self.codes.get(&hash)?))
         };
-        (hash != KECCAK_EMPTY).then_some(hash)
+        let (hash, code) = code_of(address)?;
+        let (hash, code) = match code.eip7702_address() {
+            Some(delegate) => code_of(delegate)?,
+            None => (hash, code),
+        };
+        Some((self.shapes.of(hash, code), code.clone()))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Option<U256> {
         Some(self.changes.get(&address)?.storage.get(&slot)?.original_value)
+    }
+
+    fn is_followed(&self, _: Address, _: U256) -> bool {
+        false
     }
 }
 
@@ -90,11 +99,12 @@ impl Database for StateBefore<'_> {
 /// Repeats a transaction and gives what its calls teach, inner calls first.
 pub(super) fn replay(env: &EvmEnv, tx: &TxEnv, before: StateBefore<'_>) -> Vec<Sample> {
     let EvmEnv { cfg_env, block_env, .. } = env.clone();
+    let recorder = Recorder::new(before.shapes);
     let mut evm = Context::mainnet()
         .with_block(block_env)
         .with_cfg(cfg_env)
         .with_db(before)
-        .build_mainnet_with_inspector(Recorder::default());
+        .build_mainnet_with_inspector(recorder);
     match evm.inspect_one_tx(tx.clone()) {
         Ok(_) => evm.inspector.into_samples(),
         // Something that the changes do not tell, such as a balance that was never looked at.

@@ -17,15 +17,16 @@ use serde::{Deserialize, Serialize};
 /// What a template is for: the code that really runs, and the function that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct TemplateKey {
-    /// keccak-256 of the code; of a delegated account (EIP-7702) that of the delegate's.
-    pub(crate) code_hash: B256,
+    /// The [shape](super::code_shape) of the code; of a delegated account (EIP-7702) that of the
+    /// delegate's.
+    pub(crate) code: B256,
     /// The first four bytes of calldata. A shorter one has none.
     pub(crate) selector: Option<[u8; 4]>,
 }
 
 impl TemplateKey {
-    pub(crate) fn new(code_hash: B256, calldata: &[u8]) -> Self {
-        Self { code_hash, selector: calldata.first_chunk().copied() }
+    pub(crate) fn new(code: B256, calldata: &[u8]) -> Self {
+        Self { code, selector: calldata.first_chunk().copied() }
     }
 }
 
@@ -50,6 +51,9 @@ pub(super) struct Site {
     pub(super) kind: SiteKind,
     pub(super) node: NodeId,
     pub(super) rule: Rule,
+    /// Of a write, the value that is stored; `None` if it is not known, or not always the same
+    /// expression.
+    pub(super) value: Option<NodeId>,
     /// How many of the template's guards were known on the path before the site.
     guards_before: u8,
 }
@@ -145,22 +149,41 @@ impl Template {
             }
         }
         let mut present = 0;
+        let mut stored: Vec<(NodeId, Option<NodeId>)> = Vec::new();
         for effect in &sample.effects {
-            let (kind, node, written) = match effect {
-                Effect::Slot { slot, stored } => {
-                    (SiteKind::Slot, *slot, stored.as_ref().is_some_and(&was_written))
-                }
-                Effect::Account(address) => (SiteKind::Account, *address, false),
-                Effect::Call(call) => (SiteKind::Call, *call, false),
-                Effect::Output(bytes) => (SiteKind::Output, *bytes, false),
+            let (kind, node) = match effect {
+                Effect::Slot(slot) | Effect::Store { slot, .. } => (SiteKind::Slot, *slot),
+                Effect::Account(address) => (SiteKind::Account, *address),
+                Effect::Call(call) => (SiteKind::Call, *call),
+                Effect::Output(bytes) => (SiteKind::Output, *bytes),
             };
             let node = self.arena.adopt(&sample.arena, node, moved);
             present |= self.site(kind, node);
-            if written {
-                present |= self.site(SiteKind::Write, node);
+            if let Effect::Store { at, value, .. } = effect
+                && was_written(at)
+            {
+                let value = value.map(|value| self.arena.adopt(&sample.arena, value, moved));
+                stored.push((node, value));
+            }
+        }
+        for (at, (slot, value)) in stored.iter().enumerate() {
+            // Of several values stored in one slot the last one stays.
+            if !stored[at + 1..].iter().any(|(later, _)| later == slot) {
+                present |= self.write_site(*slot, *value);
             }
         }
         present
+    }
+
+    /// The bit of a written slot's site.
+    fn write_site(&mut self, slot: NodeId, value: Option<NodeId>) -> u128 {
+        let known = self.sites.len();
+        let bit = self.site(SiteKind::Write, slot);
+        let is_new = self.sites.len() > known;
+        if let Some(site) = self.sites.get_mut(bit.trailing_zeros() as usize) {
+            site.value = if is_new || site.value == value { value } else { None };
+        }
+        bit
     }
 
     /// The bit of a site, which is added if it is new. None is left where there are too many.
@@ -173,6 +196,7 @@ impl Template {
                     kind,
                     node,
                     rule: Rule { literals: Vec::new(), usually: true },
+                    value: None,
                     guards_before: self.guards.len().min(GUARDS_MAX) as u8,
                 });
                 self.sites.len() - 1

@@ -3,7 +3,7 @@
 //! Opens its handle when it is first asked, remembers what it was told, and knows nothing where the
 //! source fails: an error that matters comes up again when the block is executed.
 
-use super::evaluate::StateView;
+use super::{code_shape::CodeShapes, evaluate::StateView};
 use crate::source::StateSource;
 use alloy_primitives::{
     Address, B256, U256,
@@ -16,21 +16,23 @@ use revm::{
     state::{AccountInfo, Bytecode},
 };
 
-/// The state before a block.
+/// The state before a block, and what its transactions so far are expected to have made of it.
 pub(crate) struct SourceView<'a, S: StateSource> {
     source: &'a S,
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
-    code_hashes: AddressMap<Option<B256>>,
+    shapes: &'a CodeShapes,
+    codes: AddressMap<Option<(B256, Bytecode)>>,
     slots: HashMap<(Address, U256), Option<U256>>,
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
-    pub(crate) fn new(source: &'a S) -> Self {
+    pub(super) fn new(source: &'a S, shapes: &'a CodeShapes) -> Self {
         Self {
             source,
             handle: None,
-            code_hashes: AddressMap::default(),
+            shapes,
+            codes: AddressMap::default(),
             slots: HashMap::default(),
         }
     }
@@ -39,38 +41,43 @@ impl<'a, S: StateSource> SourceView<'a, S> {
         self.handle.get_or_insert_with(|| self.source.open().ok()).as_mut()
     }
 
-    fn load_code_hash(&mut self, address: Address) -> Option<B256> {
+    /// Notes that a transaction is expected to write a slot, and what, if that is known.
+    pub(super) fn expect(&mut self, address: Address, slot: U256, value: Option<U256>) {
+        self.slots.insert((address, slot), value);
+    }
+
+    fn load_code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
         let handle = self.handle()?;
         let (hash, code) = code_of(handle, address)?;
-        let delegate = code.as_ref().and_then(Bytecode::eip7702_address);
-        match delegate {
-            Some(delegate) => code_of(handle, delegate).map(|(hash, _)| hash),
-            None => Some(hash),
-        }
+        let (hash, code) = match code.eip7702_address() {
+            Some(delegate) => code_of(handle, delegate)?,
+            None => (hash, code),
+        };
+        Some((self.shapes.of(hash, &code), code))
     }
 }
 
 /// The hash of an account's code, and the code.
-fn code_of<DB: Database>(db: &mut DB, address: Address) -> Option<(B256, Option<Bytecode>)> {
+fn code_of<DB: Database>(db: &mut DB, address: Address) -> Option<(B256, Bytecode)> {
     let AccountInfo { code_hash, code, .. } = db.basic(address).ok()??;
     if code_hash == KECCAK_EMPTY || code_hash.is_zero() {
         return None;
     }
     let code = match code {
-        Some(code) => Some(code),
-        None => db.code_by_hash(code_hash).ok(),
+        Some(code) => code,
+        None => db.code_by_hash(code_hash).ok()?,
     };
     Some((code_hash, code))
 }
 
 impl<S: StateSource> StateView for SourceView<'_, S> {
-    fn code_hash(&mut self, address: Address) -> Option<B256> {
-        if let Some(known) = self.code_hashes.get(&address) {
-            return *known;
+    fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
+        if let Some(known) = self.codes.get(&address) {
+            return known.clone();
         }
-        let hash = self.load_code_hash(address);
-        self.code_hashes.insert(address, hash);
-        hash
+        let code = self.load_code(address);
+        self.codes.insert(address, code.clone());
+        code
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Option<U256> {
@@ -81,12 +88,16 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
         self.slots.insert((address, slot), value);
         value
     }
+
+    fn is_followed(&self, address: Address, slot: U256) -> bool {
+        self.slots.contains_key(&(address, slot))
+    }
 }
 
 impl<S: StateSource> fmt::Debug for SourceView<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SourceView")
-            .field("code_hashes", &self.code_hashes.len())
+            .field("codes", &self.codes.len())
             .field("slots", &self.slots.len())
             .finish_non_exhaustive()
     }
