@@ -152,7 +152,8 @@ impl Walk {
                 self.profile.learn(&env, tx, changes);
             }
         }
-        let [predicted, real] = [&predictions, &truths].map(|accesses| ConflictGraph::new(accesses));
+        let [predicted, real] =
+            [&predictions, &truths].map(|accesses| ConflictGraph::new(accesses));
         block.conflicts.compare(&predicted, &real);
         Ok(block)
     }

@@ -121,8 +121,20 @@ pub(super) fn print_table(out: &mut impl Write, evidence: &Evidence) -> io::Resu
     writeln!(
         out,
         "{:>9} {:>5} {:>5} {:>7} | {:>9} {:>7} {:>7} | {:>5} {:>9} {:>7} {:>7} | {:>9} {:>7} | {:>7}",
-        "block", "txs", "calls", "covered", "precision", "recall", "writes", "seen", "precision",
-        "recall", "writes", "conflicts", "recall", "ns/tx"
+        "block",
+        "txs",
+        "calls",
+        "covered",
+        "precision",
+        "recall",
+        "writes",
+        "seen",
+        "precision",
+        "recall",
+        "writes",
+        "conflicts",
+        "recall",
+        "ns/tx"
     )?;
     for block in &evidence.blocks {
         print_row(out, &block.number.to_string(), block)?;

@@ -92,7 +92,11 @@ impl Tally {
             }
         }
         // Only what the truth knows of counts: the beneficiary and precompiles do not.
-        accounts.iter_mut().for_each(|set| set.retain(|address| real_accounts[0].contains(address) || super::truth::counts(*address, Address::ZERO)));
+        accounts.iter_mut().for_each(|set| {
+            set.retain(|address| {
+                real_accounts[0].contains(address) || super::truth::counts(*address, Address::ZERO)
+            })
+        });
         self.slots.add(&Score::of(&slots[0], &real_slots[0]));
         self.slot_writes.add(&Score::of(&slots[1], &real_slots[1]));
         self.accounts.add(&Score::of(&accounts[0], &real_accounts[0]));

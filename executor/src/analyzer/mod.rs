@@ -12,8 +12,8 @@ mod learned;
 use alloy_primitives::Address;
 use core::fmt;
 pub(crate) use inferred::TRANSFER_GAS;
-pub use learned::{LearnedAccess, LearnedPrediction, Profile, ProfilePredictor};
 pub(crate) use learned::Learner;
+pub use learned::{LearnedAccess, LearnedPrediction, Profile, ProfileError, ProfilePredictor};
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
     context::TxEnv,

@@ -3,5 +3,6 @@
 
 mod contracts;
 mod generated;
+mod learned;
 mod mainnet;
 mod predictors;

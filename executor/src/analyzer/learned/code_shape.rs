@@ -104,7 +104,10 @@ mod tests {
             assert_eq!(immutable_at(&push32(pattern), 0), None);
         }
         for immutable in [0_u64, 1, 60, 3000] {
-            assert_eq!(immutable_at(&push32(U256::from(immutable)), 0), Some(U256::from(immutable)));
+            assert_eq!(
+                immutable_at(&push32(U256::from(immutable)), 0),
+                Some(U256::from(immutable))
+            );
         }
         // Cut off by the end of the code.
         assert_eq!(immutable_at(&[PUSH32, 1, 2], 0), None);

@@ -8,12 +8,13 @@
 use super::{
     arithmetic::compute,
     code_shape::immutable_at,
+    explore::UnknownCall,
     expression::{Call, Environment, Length, Node, NodeId, Segment, address_mask},
     profile::Templates,
     template::{Rule, Site, SiteKind, Template, TemplateKey},
 };
 use alloy_evm::EvmEnv;
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use multilane_state::StateLocation;
 use revm::{
     bytecode::opcode::{CALL, CALLCODE, DELEGATECALL},
@@ -46,9 +47,14 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     pub(crate) fn of(env: &EvmEnv, tx: &TxEnv) -> Self {
+        Self { origin: tx.caller, ..Self::of_block(env) }
+    }
+
+    /// What is known of the block, with a sender that nobody is.
+    pub(crate) fn of_block(env: &EvmEnv) -> Self {
         let block = &env.block_env;
         Self {
-            origin: tx.caller,
+            origin: Address::ZERO,
             beneficiary: block.beneficiary,
             timestamp: block.timestamp,
             number: block.number,
@@ -94,6 +100,7 @@ impl PartialBytes {
     }
 
     fn push_unknown(&mut self, length: usize) {
+        let length = length.min(BYTES_MAX);
         let start = self.bytes.len();
         self.bytes.resize(start + length, 0);
         if length > 0 {
@@ -103,6 +110,7 @@ impl PartialBytes {
 
     /// Appends a part of other bytes; zeros where it reaches beyond them.
     fn push_part(&mut self, other: &Self, from: usize, length: usize) {
+        let length = length.min(BYTES_MAX);
         let start = self.bytes.len();
         let end = from.saturating_add(length).min(other.bytes.len());
         if from < end {
@@ -115,6 +123,17 @@ impl PartialBytes {
                 self.unknown.push(start + gap_start - from..start + gap_end - from);
             }
         }
+    }
+
+    /// The bytes, with a one wherever they are not known: numbers are mostly words.
+    pub(super) fn with_ones(&self) -> Bytes {
+        let mut bytes = self.bytes.clone();
+        for gap in &self.unknown {
+            if let Some(last) = bytes.get_mut(gap.end - 1) {
+                *last = 1;
+            }
+        }
+        bytes.into()
     }
 
     /// The word at an offset; zeros behind the end.
@@ -145,8 +164,10 @@ pub(super) struct CallInputs {
 const DEPTH_MAX: usize = 24;
 /// Calls of one transaction that are followed.
 const CALLS_MAX: usize = 256;
+/// Expressions within expressions, all calls together: what the stack is sure to hold.
+const NESTING_MAX: usize = 512;
 /// Bytes of one piece of calldata or returned data.
-const BYTES_MAX: usize = 16 * 1024;
+const BYTES_MAX: usize = 128 * 1024;
 
 /// Evaluates the calls of one transaction.
 pub(super) struct Evaluator<'a, V> {
@@ -154,10 +175,12 @@ pub(super) struct Evaluator<'a, V> {
     view: &'a mut V,
     surroundings: Surroundings,
     calls: usize,
+    /// Expressions that are being computed.
+    nesting: usize,
     /// What the transaction is expected to access; with repetitions.
     pub(super) accesses: Vec<Access>,
     /// Calls for which there is no template, although they run code.
-    pub(super) unknown_calls: usize,
+    pub(super) unknown_calls: Vec<UnknownCall>,
 }
 
 /// What is known of an expression's value.
@@ -198,8 +221,9 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             view,
             surroundings,
             calls: 0,
+            nesting: 0,
             accesses: Vec::new(),
-            unknown_calls: 0,
+            unknown_calls: Vec::new(),
         }
     }
 
@@ -286,7 +310,12 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             Memo::Unknown => return None,
             Memo::Unasked => {}
         }
+        if self.nesting == NESTING_MAX {
+            return None;
+        }
+        self.nesting += 1;
         let value = self.compute(frame, id);
+        self.nesting -= 1;
         frame.memo[id.get()] = value.map_or(Memo::Unknown, Memo::Known);
         value
     }
@@ -424,10 +453,6 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         let key = TemplateKey::new(shape, &calldata.bytes);
         let template: Option<Arc<Template>> =
             selector_is_known.then(|| self.templates.get(&key)).flatten();
-        let Some(template) = template else {
-            self.unknown_calls += 1;
-            return None;
-        };
         let Frame { inputs, depth, .. } = frame;
         let inputs = match call.instruction {
             DELEGATECALL => {
@@ -440,7 +465,15 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             _ => CallInputs { code, this: Some(to), caller: inputs.this, value, calldata },
         };
         let depth = *depth + 1;
-        self.call(&template, inputs, depth)
+        match template {
+            Some(template) => self.call(&template, inputs, depth),
+            None => {
+                if selector_is_known {
+                    self.unknown_calls.extend(UnknownCall::of(key, &inputs));
+                }
+                None
+            }
+        }
     }
 }
 

@@ -141,13 +141,17 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// The arena with these nodes.
-    pub(super) fn of(nodes: Vec<Node>) -> Self {
+    /// The arena with these nodes, each of which refers to earlier ones only. `None` if one of them
+    /// is too complex.
+    pub(super) fn of(nodes: Vec<Node>) -> Option<Self> {
         let mut arena = Self::default();
         for node in nodes {
+            if arena.weigh(&node) > WEIGHT_MAX {
+                return None;
+            }
             arena.push(node);
         }
-        arena
+        Some(arena)
     }
 
     /// The nodes; each refers to earlier ones only.
@@ -216,8 +220,10 @@ impl Arena {
         if operands.iter().all(|(origin, _)| *origin == Origin::Constant) {
             return Origin::Constant;
         }
-        let constants =
-            operands.iter().filter(|(origin, _)| *origin == Origin::Constant).map(|(_, value)| value);
+        let constants = operands
+            .iter()
+            .filter(|(origin, _)| *origin == Origin::Constant)
+            .map(|(_, value)| value);
         if matches!(instruction, AND | MUL) && constants.clone().any(U256::is_zero) {
             return Origin::Constant;
         }
@@ -329,7 +335,16 @@ pub(super) const fn arity(instruction: u8) -> usize {
     }
 }
 
-fn for_each_operand(node: &Node, mut visit: impl FnMut(NodeId)) {
+/// Whether runs of bytes keep within their words.
+pub(super) fn is_segments(segments: &[Segment]) -> bool {
+    segments.iter().all(|segment| match segment {
+        Segment::Word(_, from, length) => usize::from(*from) + usize::from(*length) <= 32,
+        _ => true,
+    })
+}
+
+/// Visits the expressions that a node refers to.
+pub(super) fn for_each_operand(node: &Node, mut visit: impl FnMut(NodeId)) {
     let segments = |segments: &[Segment], visit: &mut dyn FnMut(NodeId)| {
         for segment in segments {
             match segment {
@@ -424,8 +439,7 @@ mod tests {
         let constant = (Origin::Constant, U256::from(7));
         assert_eq!(arena.apply(SHL, &[constant, constant]), Origin::Constant);
         let caller = known(&mut arena, Node::Environment(Environment::Caller));
-        let masked =
-            arena.apply(AND, &[(Origin::Constant, address_mask()), (caller, U256::ZERO)]);
+        let masked = arena.apply(AND, &[(Origin::Constant, address_mask()), (caller, U256::ZERO)]);
         assert_eq!(masked, caller);
         let opaque = (Origin::Opaque, U256::ZERO);
         assert_eq!(arena.apply(AND, &[(Origin::Constant, U256::ZERO), opaque]), Origin::Constant);

@@ -42,6 +42,8 @@ pub(crate) struct Learner<'a> {
     /// What was predicted, by transaction; empty if nothing was.
     predictions: Vec<Option<LearnedPrediction>>,
     lessons: Vec<Lesson>,
+    /// Gas of all transactions that were looked at.
+    gas: u64,
     /// Lessons by called account and selector.
     taken: HashMap<(TxKind, Option<[u8; 4]>), usize>,
 }
@@ -59,6 +61,7 @@ impl<'a> Learner<'a> {
             transactions,
             predictions,
             lessons: Vec::new(),
+            gas: 0,
             taken: HashMap::default(),
         }
     }
@@ -66,6 +69,7 @@ impl<'a> Learner<'a> {
     /// Looks at a transaction that is final.
     pub(crate) fn consider(&mut self, index: usize, last: &ResultAndState<HaltReason>) {
         let changes = &last.state;
+        self.gas += last.result.tx_gas_used();
         let Some(tx) = self.transactions.get(index) else { return };
         let TxKind::Call(to) = tx.kind() else { return };
         let runs_code = changes.get(&to).is_some_and(|account| !account.info.is_empty_code_hash());
@@ -87,6 +91,7 @@ impl<'a> Learner<'a> {
 
     /// Learns, on all workers, as long as the allowance lasts.
     pub(crate) fn learn(self, workers: Workers<'_>) {
+        self.profile.earn(self.gas);
         if self.lessons.is_empty() {
             return;
         }
@@ -95,7 +100,9 @@ impl<'a> Learner<'a> {
         let work = || {
             while let Some(lesson) = self.lessons.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let Lesson { index, gas, changes } = lesson;
-                let _ = gas;
+                if !self.profile.lessons.take(*gas) {
+                    break;
+                }
                 teach(self.profile, self.env, &self.transactions[*index], changes);
             }
         };
@@ -109,7 +116,8 @@ pub(crate) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmSt
     let samples = replay(env, tx, state_before());
     let (mut before, facts) = (state_before(), state_before());
     let surroundings = Surroundings::of(env, tx);
-    profile.merge(&samples, &mut before, surroundings, &|slot| facts.was_written(slot));
+    let was_written = |slot: &_, _| facts.was_written(slot);
+    profile.merge(&samples, &mut before, surroundings, &was_written, false);
 }
 
 /// Whether everything that a transaction changed in storage had been predicted.

@@ -104,7 +104,8 @@ impl ShadowMemory {
     /// What in a range is not constant: offset in the range, length and source of each piece.
     pub(super) fn pieces(&self, range: Range<usize>) -> Vec<(usize, usize, Source)> {
         let mut found = Vec::new();
-        let first = self.0.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
+        let first =
+            self.0.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
         for (start, piece) in self.0.range(first..range.end.max(first)) {
             let end = start + piece.length;
             let (from, to) = ((*start).max(range.start), end.min(range.end));
@@ -169,10 +170,7 @@ fn segment(source: Source, length: usize, arena: &mut Arena) -> Segment {
         Source::Return(call, from) => Segment::Return(call, from as u32, length as u32),
         Source::Opaque => opaque,
         Source::Calldata(offset, from, whole) => {
-            let terms = [
-                (Origin::Known(offset), U256::ZERO),
-                (Origin::Constant, U256::from(from)),
-            ];
+            let terms = [(Origin::Known(offset), U256::ZERO), (Origin::Constant, U256::from(from))];
             let length = whole.map_or(Length::Fixed(length as u32), Length::Of);
             match arena.apply(ADD, &terms) {
                 Origin::Known(offset) => Segment::Calldata(offset, length),
@@ -181,9 +179,7 @@ fn segment(source: Source, length: usize, arena: &mut Arena) -> Segment {
                         Node::Constant(start) => start.wrapping_add(U256::from(from)),
                         _ => return opaque,
                     };
-                    arena
-                        .constant(start)
-                        .map_or(opaque, |offset| Segment::Calldata(offset, length))
+                    arena.constant(start).map_or(opaque, |offset| Segment::Calldata(offset, length))
                 }
                 Origin::Opaque => opaque,
             }

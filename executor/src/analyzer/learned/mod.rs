@@ -18,9 +18,12 @@
 //! *Must not know*: schedules. What is learned is advice; the same block with any profile gives the
 //! same output.
 
+mod allowance;
 mod arithmetic;
 mod code_shape;
+mod codec;
 mod evaluate;
+mod explore;
 mod expression;
 mod learner;
 mod memory;
@@ -30,6 +33,7 @@ mod replay;
 mod template;
 mod view;
 
+pub use codec::ProfileError;
 pub use evaluate::LearnedAccess;
 pub(crate) use learner::Learner;
 pub use profile::{LearnedPrediction, Profile, ProfilePredictor};

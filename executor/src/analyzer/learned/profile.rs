@@ -6,10 +6,15 @@
 //! *Must not know*: files, threads, or who executes blocks.
 
 use super::{
+    allowance::Allowance,
     code_shape::CodeShapes,
+    codec::{ProfileError, decode, encode},
+    evaluate::{
+        Access, CallInputs, Evaluator, LearnedAccess, PartialBytes, StateView, Surroundings,
+    },
+    explore::{UnknownCall, explore, would_write},
     learner::teach,
-    evaluate::{Access, CallInputs, Evaluator, LearnedAccess, PartialBytes, StateView, Surroundings},
-    record::Sample,
+    record::{FrameInputs, Sample},
     template::{Template, TemplateKey},
     view::SourceView,
 };
@@ -17,11 +22,9 @@ use crate::source::StateSource;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use core::fmt;
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use multilane_state::StateLocation;
-use revm::{
-    context::TxEnv, context_interface::Transaction, primitives::TxKind, state::EvmState,
-};
+use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind, state::EvmState};
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -59,6 +62,12 @@ impl Templates {
 pub struct Profile {
     templates: Templates,
     pub(super) shapes: CodeShapes,
+    /// What may be spent on transactions that were executed.
+    pub(super) lessons: Allowance,
+    /// What may be spent on functions that nobody has called.
+    exploring: Allowance,
+    /// Functions that have been explored, or could not be.
+    explored: DashSet<TemplateKey>,
     bytes: AtomicUsize,
     bytes_max: usize,
     /// Held while samples are merged, so that none is lost to another one of the same template.
@@ -79,10 +88,20 @@ pub struct LearnedPrediction {
 
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
+/// Gas that blocks use for one unit of gas to learn, and to explore, with.
+const LESSON_SHARE: u64 = 64;
+const EXPLORING_SHARE: u64 = 128;
+/// Functions of which it is remembered that they were explored.
+const EXPLORED_MAX: usize = 1 << 16;
+/// How often a prediction is made anew, because what it asked for has been explored.
+const ROUNDS_MAX: usize = 4;
 /// How much of the memory is freed at once when it is used up, as a divisor.
 const EVICTED_SHARE: usize = 8;
 
 impl Profile {
+    /// The version of the form in which templates are exported.
+    pub const FORMAT: u32 = 1;
+
     /// An empty profile that may take 64 MiB of memory.
     pub fn new() -> Self {
         Self::with_capacity(BYTES_MAX)
@@ -93,6 +112,9 @@ impl Profile {
         Self {
             templates: Templates::default(),
             shapes: CodeShapes::default(),
+            lessons: Allowance::new(LESSON_SHARE),
+            exploring: Allowance::new(EXPLORING_SHARE),
+            explored: DashSet::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
             merging: Mutex::default(),
@@ -114,13 +136,36 @@ impl Profile {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Everything that was learned, as pairs of key and template, in no particular order. Profiles
+    /// of another [`FORMAT`](Self::FORMAT) cannot read them.
+    pub fn export(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+        self.templates.entries.iter().filter_map(|entry| encode(entry.key(), &entry.template))
+    }
+
+    /// Takes in a pair that was [exported](Self::export), in place of what is known under its key.
+    ///
+    /// # Errors
+    ///
+    /// If it is no template.
+    pub fn import(&self, key: &[u8], template: &[u8]) -> Result<(), ProfileError> {
+        let (key, template) = decode(key, template)?;
+        self.insert(key, template);
+        Ok(())
+    }
+
     /// A predictor for one block: its environment, and the state before it.
     pub fn predictor<'a, S: StateSource>(
         &'a self,
         env: &'a EvmEnv,
         source: &'a S,
     ) -> ProfilePredictor<'a, S> {
-        ProfilePredictor { profile: self, env, view: SourceView::new(source, &self.shapes) }
+        ProfilePredictor {
+            profile: self,
+            env,
+            view: SourceView::new(source, &self.shapes),
+            exploring: Exploring::AsAllowed,
+            explored_gas: 0,
+        }
     }
 
     /// Learns from a transaction that has been executed: `changes` are its finalized state changes.
@@ -129,12 +174,12 @@ impl Profile {
     }
 
     /// Predicts a transaction's accesses, where it calls a function that has been learned.
-    fn predict<S: StateSource>(
+    fn evaluate<S: StateSource>(
         &self,
         tx: &TxEnv,
         view: &mut SourceView<'_, S>,
         surroundings: Surroundings,
-    ) -> Option<LearnedPrediction> {
+    ) -> Option<Evaluated> {
         let TxKind::Call(to) = tx.kind() else { return None };
         if self.is_empty() {
             return None;
@@ -158,20 +203,7 @@ impl Profile {
         };
         accesses.push(account(tx.caller(), true));
         accesses.push(account(to, !tx.value().is_zero()));
-        // Writes sort behind reads of the same location, so the last of each is kept.
-        accesses.sort_unstable();
-        let mut kept: Vec<LearnedAccess> = Vec::with_capacity(accesses.len());
-        for Access { location, writes, stored } in accesses {
-            if let (StateLocation::Slot(address, slot), true) = (location, writes) {
-                view.expect(address, slot, stored);
-            }
-            let access = LearnedAccess { location, writes };
-            match kept.last_mut() {
-                Some(last) if last.location == location => *last = access,
-                _ => kept.push(access),
-            }
-        }
-        Some(LearnedPrediction { accesses: kept, unknown_calls, samples: template.samples() })
+        Some(Evaluated { accesses, unknown_calls, samples: template.samples() })
     }
 
     /// Takes in what the calls of one transaction taught, inner calls first.
@@ -183,11 +215,15 @@ impl Profile {
         samples: &[Sample],
         view: &mut impl StateView,
         surroundings: Surroundings,
-        was_written: &dyn Fn(&(Address, U256)) -> bool,
+        was_written: &dyn Fn(&(Address, U256), bool) -> bool,
+        is_explored: bool,
     ) {
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         for sample in samples {
             let known = self.templates.get(&sample.key);
+            if is_explored && known.is_some() {
+                continue;
+            }
             let mut template = known.map_or_else(Template::default, |known| (*known).clone());
             let present = template.adopt(sample, was_written);
             let inputs = CallInputs {
@@ -199,9 +235,29 @@ impl Profile {
             };
             let mut evaluator = Evaluator::new(&self.templates, &mut *view, surroundings);
             let guards = evaluator.guards(&template, inputs);
-            template.learn(present, guards.into_iter());
+            template.learn(present, guards.into_iter(), is_explored);
             self.insert(sample.key, template);
         }
+    }
+
+    /// Takes in what an explored call taught about functions that were not known.
+    pub(super) fn merge_explored(
+        &self,
+        samples: &[Sample],
+        view: &mut impl StateView,
+        env: &EvmEnv,
+        inputs: &FrameInputs,
+        changes: &EvmState,
+    ) {
+        let surroundings = Surroundings { origin: inputs.caller, ..Surroundings::of_block(env) };
+        let was_written = |slot: &_, is_constant| would_write(changes, slot, is_constant);
+        self.merge(samples, view, surroundings, &was_written, true);
+    }
+
+    /// Adds what a block's gas allows to be learned.
+    pub(super) fn earn(&self, gas: u64) {
+        self.lessons.earn(gas);
+        self.exploring.earn(gas);
     }
 
     fn insert(&self, key: TemplateKey, template: Template) {
@@ -243,15 +299,89 @@ pub struct ProfilePredictor<'a, S: StateSource> {
     profile: &'a Profile,
     env: &'a EvmEnv,
     view: SourceView<'a, S>,
+    exploring: Exploring,
+    explored_gas: u64,
+}
+
+/// What a template made of a transaction.
+struct Evaluated {
+    accesses: Vec<Access>,
+    unknown_calls: Vec<UnknownCall>,
+    samples: u32,
+}
+
+/// Whether functions that nobody has called are executed to learn them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exploring {
+    /// As long as the profile's allowance lasts.
+    AsAllowed,
+    /// Always.
+    Always,
 }
 
 impl<S: StateSource> ProfilePredictor<'_, S> {
+    /// Explores whatever is unknown, without regard to the profile's allowance.
+    #[must_use]
+    pub const fn exploring_always(mut self) -> Self {
+        self.exploring = Exploring::Always;
+        self
+    }
+
+    /// Gas that has been used to execute functions that were not known.
+    pub const fn explored_gas(&self) -> u64 {
+        self.explored_gas
+    }
+
     /// What a transaction is expected to access. `None` if it calls nothing that has been learned.
     ///
     /// Transactions are asked for in block order: what one is expected to write is what the next
     /// one finds.
     pub fn predict(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
-        self.profile.predict(tx, &mut self.view, Surroundings::of(self.env, tx))
+        let surroundings = Surroundings::of(self.env, tx);
+        let mut evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
+        for _ in 1..ROUNDS_MAX {
+            if !self.explore(&evaluated.unknown_calls) {
+                break;
+            }
+            evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
+        }
+        let Evaluated { mut accesses, unknown_calls, samples } = evaluated;
+        // Writes sort behind reads of the same location, so the last of each is kept.
+        accesses.sort_unstable();
+        let mut kept: Vec<LearnedAccess> = Vec::with_capacity(accesses.len());
+        for Access { location, writes, stored } in accesses {
+            if let (StateLocation::Slot(address, slot), true) = (location, writes) {
+                self.view.expect(address, slot, stored);
+            }
+            let access = LearnedAccess { location, writes };
+            match kept.last_mut() {
+                Some(last) if last.location == location => *last = access,
+                _ => kept.push(access),
+            }
+        }
+        Some(LearnedPrediction { accesses: kept, unknown_calls: unknown_calls.len(), samples })
+    }
+
+    /// Explores calls. Whether anything was learned.
+    fn explore(&mut self, calls: &[UnknownCall]) -> bool {
+        let Self { profile, env, view, exploring, explored_gas } = self;
+        let before = profile.len();
+        for call in calls {
+            let is_allowed = *exploring == Exploring::Always || profile.exploring.take(0);
+            if !is_allowed || profile.explored.contains(&call.key) {
+                continue;
+            }
+            if profile.explored.len() >= EXPLORED_MAX {
+                profile.explored.clear();
+            }
+            profile.explored.insert(call.key);
+            let gas = explore(profile, env, view, call);
+            *explored_gas += gas;
+            if *exploring == Exploring::AsAllowed {
+                profile.exploring.take(gas);
+            }
+        }
+        profile.len() > before
     }
 
     /// keccak-256 of the code that a transaction calls, if it calls any.

@@ -30,7 +30,7 @@ use revm::{
 use std::ops::Range;
 
 /// Bytes that are followed into a hash, a call or a result.
-const BYTES_MAX: usize = 4096;
+const BYTES_MAX: usize = 128 * 1024;
 /// How complex the condition of a branch may be to be remembered.
 const CONDITION_WEIGHT_MAX: u16 = 96;
 /// How complex a stored value may be to be remembered.

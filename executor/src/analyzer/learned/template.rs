@@ -69,7 +69,7 @@ pub(super) struct Rule {
 
 /// What one sample had, by bits: sites, guards whose condition is known, and those that held.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Row {
+pub(super) struct Row {
     present: u128,
     known: u128,
     held: u128,
@@ -92,6 +92,8 @@ pub(super) struct Template {
     rows: Vec<Row>,
     /// Samples merged so far, those included that are forgotten.
     samples: u32,
+    /// Whether all samples come from exploring.
+    is_explored: bool,
 }
 
 impl Template {
@@ -118,6 +120,28 @@ impl Template {
         &self.guards
     }
 
+    /// The template with these parts.
+    pub(super) fn of(
+        arena: Arena,
+        sites: Vec<Site>,
+        guards: Vec<NodeId>,
+        rows: Vec<Row>,
+        samples: u32,
+    ) -> Self {
+        // Even if it was explored, it has been worth keeping.
+        Self { arena, sites, guards, rows, samples, is_explored: false }
+    }
+
+    /// What the template consists of.
+    pub(super) fn parts(&self) -> (&Arena, &[Site], &[NodeId], &[Row], u32) {
+        (&self.arena, &self.sites, &self.guards, &self.rows, self.samples)
+    }
+
+    /// Whether a template may have these parts.
+    pub(super) fn fits(sites: &[Site], guards: &[NodeId], rows: &[Row]) -> bool {
+        sites.len() <= SITES_MAX && guards.len() <= GUARDS_MAX && rows.len() <= ROWS_MAX
+    }
+
     /// Samples merged so far.
     pub(super) fn samples(&self) -> u32 {
         self.samples
@@ -136,17 +160,12 @@ impl Template {
     pub(super) fn adopt(
         &mut self,
         sample: &Sample,
-        was_written: impl Fn(&(Address, U256)) -> bool,
+        was_written: impl Fn(&(Address, U256), bool) -> bool,
     ) -> u128 {
         let moved = &mut HashMap::default();
         for (condition, _) in &sample.guards {
-            if self.guards.len() == GUARDS_MAX {
-                break;
-            }
             let condition = self.arena.adopt(&sample.arena, *condition, moved);
-            if !self.guards.contains(&condition) {
-                self.guards.push(condition);
-            }
+            self.add_guard(condition);
         }
         let mut present = 0;
         let mut stored: Vec<(NodeId, Option<NodeId>)> = Vec::new();
@@ -160,7 +179,7 @@ impl Template {
             let node = self.arena.adopt(&sample.arena, node, moved);
             present |= self.site(kind, node);
             if let Effect::Store { at, value, .. } = effect
-                && was_written(at)
+                && was_written(at, value.is_some_and(|value| is_constant(&sample.arena, value)))
             {
                 let value = value.map(|value| self.arena.adopt(&sample.arena, value, moved));
                 stored.push((node, value));
@@ -173,6 +192,35 @@ impl Template {
             }
         }
         present
+    }
+
+    /// Adds a guard. Where there are too many, one goes that has never told two samples apart.
+    fn add_guard(&mut self, condition: NodeId) {
+        if self.guards.contains(&condition) {
+            return;
+        }
+        if self.guards.len() < GUARDS_MAX {
+            self.guards.push(condition);
+            return;
+        }
+        let is_used = |guard: usize| {
+            let mut literals = self.sites.iter().flat_map(|site| &site.rule.literals);
+            literals.any(|(used, _)| usize::from(*used) == guard)
+        };
+        let never_varied = |guard: &usize| {
+            let mut known = self.rows.iter().filter(|row| row.known >> *guard & 1 == 1);
+            let first = known.next().map(|row| row.held >> *guard & 1);
+            // One of this very sample is known to no row yet.
+            first.is_some() && known.all(|row| Some(row.held >> *guard & 1) == first)
+        };
+        let useless = (0..GUARDS_MAX).find(|guard| never_varied(guard) && !is_used(*guard));
+        if let Some(guard) = useless {
+            self.guards[guard] = condition;
+            for row in &mut self.rows {
+                row.known &= !(1 << guard);
+                row.held &= !(1 << guard);
+            }
+        }
     }
 
     /// The bit of a written slot's site.
@@ -207,7 +255,18 @@ impl Template {
     }
 
     /// Ends the merge of a sample: what it had, and what its inputs make of each guard.
-    pub(super) fn learn(&mut self, present: u128, guards: impl Iterator<Item = Option<bool>>) {
+    pub(super) fn learn(
+        &mut self,
+        present: u128,
+        guards: impl Iterator<Item = Option<bool>>,
+        is_explored: bool,
+    ) {
+        if self.is_explored && !is_explored {
+            // What really happens counts for more.
+            self.rows.clear();
+            self.samples = 0;
+        }
+        self.is_explored = is_explored;
         let mut row = Row { present, ..Row::default() };
         for (at, holds) in guards.take(GUARDS_MAX).enumerate() {
             if let Some(holds) = holds {
@@ -224,6 +283,10 @@ impl Template {
             self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before);
         }
     }
+}
+
+fn is_constant(arena: &Arena, id: NodeId) -> bool {
+    matches!(arena.get(id), Node::Constant(_))
 }
 
 /// Finds the rule of a site: the fewest literals, chosen one by one, that tell the samples that had

@@ -46,6 +46,24 @@ impl<'a, S: StateSource> SourceView<'a, S> {
         self.slots.insert((address, slot), value);
     }
 
+    /// What a slot holds, without interest in what becomes of it.
+    pub(super) fn peek(&mut self, address: Address, slot: U256) -> Option<U256> {
+        match self.slots.get(&(address, slot)) {
+            Some(known) => *known,
+            None => self.handle()?.storage(address, slot).ok(),
+        }
+    }
+
+    /// An account of the state before the block.
+    pub(super) fn account(&mut self, address: Address) -> Option<AccountInfo> {
+        self.handle()?.basic(address).ok()?
+    }
+
+    /// A code by its hash.
+    pub(super) fn code_by_hash(&mut self, hash: B256) -> Option<Bytecode> {
+        self.handle()?.code_by_hash(hash).ok()
+    }
+
     fn load_code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
         let handle = self.handle()?;
         let (hash, code) = code_of(handle, address)?;
