@@ -8,6 +8,7 @@ mod exit;
 mod fetch;
 mod interrupt;
 mod predict;
+mod profile_file;
 mod replay;
 
 use args::{Cli, Command};

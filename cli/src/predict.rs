@@ -13,6 +13,7 @@ use crate::{
     args::{Format, PredictArgs},
     exit::Exit,
     interrupt::Interrupt,
+    profile_file,
     replay::{
         chain,
         source::{FoundBlock, Source},
@@ -47,7 +48,11 @@ pub(crate) fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let chain = args.genesis.as_deref().map(chain::read_genesis).transpose()?;
     let source = Source::open(&args.paths, args.blocks.as_ref(), chain.as_ref())?;
     let interrupt = Interrupt::listen()?;
-    let mut walk = Walk { profile: Profile::new(), seen: HashMap::new() };
+    let profile = match &args.profile {
+        Some(path) => profile_file::load(path)?,
+        None => Profile::new(),
+    };
+    let mut walk = Walk { profile, seen: HashMap::new() };
     let mut evidence = Evidence::default();
     let mut out = BufWriter::new(io::stdout().lock());
     let mut exit = Exit::Success;
@@ -76,6 +81,9 @@ pub(crate) fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         Format::Json => report::print_summary_json(&mut out, &evidence)?,
     }
     out.flush()?;
+    if let Some(path) = &args.profile {
+        profile_file::save(path, &walk.profile)?;
+    }
     Ok(exit.into())
 }
 
@@ -110,7 +118,8 @@ impl Walk {
         let sequential_time = start.elapsed();
 
         let source = Shared(&prestate);
-        let mut predictor = self.profile.predictor(&env, &source);
+        let mut predictor = self.profile.predictor(&env, &source).exploring_always();
+        let mut explored_gas = 0;
         let start = Instant::now();
         let analyzer = Analyzer::new(&transactions, BALANCES_COMMUTE);
         let mut block = BlockEvidence {
@@ -129,7 +138,14 @@ impl Walk {
                 Some(learned) => analyzer.predict_learned(TxIndex::new(index), tx, learned),
                 None => analyzer.predict(TxIndex::new(index), tx),
             };
-            block.predict_time += start.elapsed();
+            // A prediction that had to try something out first is no measure of one that did not.
+            if predictor.explored_gas() > explored_gas {
+                explored_gas = predictor.explored_gas();
+                block.explore_time += start.elapsed();
+            } else {
+                block.predict_time += start.elapsed();
+                block.timed += 1;
+            }
             predictions.push(prediction);
 
             let truth = Truth::of(changes, env.block_env.beneficiary);
@@ -148,8 +164,10 @@ impl Walk {
                 block.all.add(&tally);
             }
             truths.push(truth.as_prediction());
-            if code.is_some() && !learned.is_some_and(|learned| truth.was_foreseen(&learned)) {
+            if code.is_some() && self.profile.review(learned.as_ref(), changes) {
+                let start = Instant::now();
                 self.profile.learn(&env, tx, changes);
+                block.learn_time += start.elapsed();
             }
         }
         let [predicted, real] =

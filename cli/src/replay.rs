@@ -20,10 +20,11 @@ use crate::{
     args::{Format, ReplayArgs},
     exit::Exit,
     interrupt::Interrupt,
+    profile_file,
 };
 use anyhow::Context;
 use execution::Engines;
-use multilane::{ExecutorConfig, ParallelExecutor};
+use multilane::{ExecutorConfig, ParallelExecutor, analyzer::Profile};
 use progress::Progress;
 use report::{BlockReport, Executed, Failure, FailureKind, Summary};
 use settings::Settings;
@@ -31,6 +32,7 @@ use source::{FoundBlock, Source};
 use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
+    sync::Arc,
 };
 use verdict::Verdict;
 
@@ -40,7 +42,11 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let chain = args.genesis.as_deref().map(chain::read_genesis).transpose()?;
     let source = Source::open(&args.paths, args.blocks.as_ref(), chain.as_ref())?;
     let interrupt = Interrupt::listen()?;
-    let engines = engines(&settings, &interrupt)?;
+    let profile = Arc::new(match &args.profile {
+        Some(path) => profile_file::load(path)?,
+        None => Profile::new(),
+    });
+    let engines = engines(&settings, &interrupt, &profile)?;
 
     let out = io::stdout();
     let (blocks, summary) = replay(&settings, &source, &engines, &interrupt, &out)?;
@@ -53,6 +59,9 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Format::Json => json::print_summary(&mut out, &settings, &summary, interrupted)?,
     }
     out.flush()?;
+    if let Some(path) = &args.profile {
+        profile_file::save(path, &profile)?;
+    }
     if interrupted {
         eprintln!("interrupted after {} of {} blocks", summary.blocks, source.blocks().count());
         return Ok(Exit::Interrupted.into());
@@ -65,14 +74,19 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(exit.into())
 }
 
-fn engines(settings: &Settings, interrupt: &Interrupt) -> anyhow::Result<Engines> {
+fn engines(
+    settings: &Settings,
+    interrupt: &Interrupt,
+    profile: &Arc<Profile>,
+) -> anyhow::Result<Engines> {
     let config = ExecutorConfig::new()
         .with_threads(settings.threads)
         .with_allow_sequential(settings.allow_sequential);
     let parallel = settings.engine.runs_parallel().then(|| ParallelExecutor::new(config));
+    let parallel = parallel.transpose().context("starting the worker threads")?;
     Ok(Engines {
         sequential: settings.engine.runs_sequential(),
-        parallel: parallel.transpose().context("starting the worker threads")?,
+        parallel: parallel.map(|executor| executor.with_profile(Arc::clone(profile))),
         repeat: settings.repeat,
         interrupt: interrupt.clone(),
     })

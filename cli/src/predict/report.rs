@@ -21,7 +21,12 @@ pub(super) struct BlockEvidence {
     /// Transactions whose function had been called twice or more before.
     pub(super) seen: Tally,
     pub(super) conflicts: Conflicts,
+    /// Predictions that tried nothing out, and the time that they took.
+    pub(super) timed: usize,
     pub(super) predict_time: Duration,
+    /// Time of the other predictions, most of which is for executing what had never been called.
+    pub(super) explore_time: Duration,
+    pub(super) learn_time: Duration,
     pub(super) sequential_time: Duration,
 }
 
@@ -40,7 +45,10 @@ impl Evidence {
         self.total.all.add(&block.all);
         self.total.seen.add(&block.seen);
         self.total.conflicts.add(&block.conflicts);
+        self.total.timed += block.timed;
         self.total.predict_time += block.predict_time;
+        self.total.explore_time += block.explore_time;
+        self.total.learn_time += block.learn_time;
         self.total.sequential_time += block.sequential_time;
         self.blocks.push(block);
     }
@@ -94,7 +102,10 @@ fn figures(block: &BlockEvidence) -> Value {
         "conflicts_precision": conflicts.0.precision(),
         "conflicts_recall": conflicts.0.recall(),
         "ns_per_tx": ns_per_tx(block),
-        "predict_share": predict_share(block),
+        "predict_ms": millis(block.predict_time),
+        "explore_ms": millis(block.explore_time),
+        "learn_ms": millis(block.learn_time),
+        "sequential_ms": millis(block.sequential_time),
         "seen_twice": {
             "txs": seen.txs,
             "covered": seen.covered,
@@ -107,14 +118,18 @@ fn figures(block: &BlockEvidence) -> Value {
 }
 
 fn ns_per_tx(block: &BlockEvidence) -> u64 {
-    let txs = block.all.txs.max(1) as u128;
+    let txs = block.timed.max(1) as u128;
     u64::try_from(block.predict_time.as_nanos() / txs).unwrap_or(u64::MAX)
 }
 
-/// Prediction time as a share of the time that sequential execution takes.
-fn predict_share(block: &BlockEvidence) -> f64 {
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// A time as a share of the time that sequential execution takes.
+fn of_sequential(time: Duration, block: &BlockEvidence) -> String {
     let sequential = block.sequential_time.as_secs_f64();
-    if sequential > 0.0 { block.predict_time.as_secs_f64() / sequential } else { 0.0 }
+    if sequential > 0.0 { percent(time.as_secs_f64() / sequential) } else { "-".to_owned() }
 }
 
 pub(super) fn print_table(out: &mut impl Write, evidence: &Evidence) -> io::Result<()> {
@@ -149,12 +164,14 @@ pub(super) fn print_table(out: &mut impl Write, evidence: &Evidence) -> io::Resu
         percent(all.account_writes.precision()),
         percent(all.account_writes.recall()),
     )?;
+    writeln!(out, "{} templates, {} bytes", evidence.templates, evidence.profile_bytes)?;
+    let total = &evidence.total;
     writeln!(
         out,
-        "{} templates, {} bytes; predicting took {} of sequential execution",
-        evidence.templates,
-        evidence.profile_bytes,
-        percent(predict_share(&evidence.total)),
+        "of the time of sequential execution: predicting {}, trying out {}, learning {}",
+        of_sequential(total.predict_time, total),
+        of_sequential(total.explore_time, total),
+        of_sequential(total.learn_time, total),
     )?;
     writeln!(out, "most misses among functions seen twice or more:")?;
     for miss in evidence.misses.worst(MISSES_SHOWN) {

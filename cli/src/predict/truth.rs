@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, U256};
 use multilane::{
-    analyzer::{AccessPrediction, LearnedPrediction, PredictedAccess, PredictedLocation},
+    analyzer::{AccessPrediction, PredictedAccess, PredictedLocation},
     state::StateLocation,
 };
 use revm::state::EvmState;
@@ -36,17 +36,6 @@ impl Truth {
             }
         }
         truth
-    }
-
-    /// Whether the prediction names all slots, and all writes of slots.
-    pub(super) fn was_foreseen(&self, learned: &LearnedPrediction) -> bool {
-        self.slots.iter().all(|((address, slot), written)| {
-            let location = StateLocation::Slot(*address, *slot);
-            learned
-                .accesses
-                .binary_search_by(|access| access.location.cmp(&location))
-                .is_ok_and(|at| learned.accesses[at].writes || !*written)
-        })
     }
 
     /// The truth in the form of a prediction.

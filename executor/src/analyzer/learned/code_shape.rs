@@ -53,10 +53,13 @@ pub(super) fn immutable_at(code: &[u8], position: usize) -> Option<U256> {
 
 /// Whether a constant is a mask, or something aligned to the left: a selector, a text.
 fn is_pattern(value: U256) -> bool {
+    if value.is_zero() {
+        return false;
+    }
     let is_mask = |value: U256| {
         value.bit_len() >= PATTERN_BITS && (value & value.wrapping_add(U256::ONE)).is_zero()
     };
-    let is_aligned = value.trailing_zeros() >= PATTERN_BITS && !value.is_zero();
+    let is_aligned = value.trailing_zeros() >= PATTERN_BITS;
     is_mask(value) || is_mask(!value) || is_aligned
 }
 
@@ -90,7 +93,7 @@ mod tests {
             code
         };
         assert_eq!(shape(&clone(1)), shape(&clone(2)));
-        assert_eq!(immutable_at(&clone(1), 9), Some(U256::from_be_bytes([1; 20])));
+        assert_eq!(immutable_at(&clone(1), 9), Some(U256::from_be_slice(&[1; 20])));
         let mut other = clone(1);
         other[0] = 0x37;
         assert_ne!(shape(&clone(1)), shape(&other));
@@ -99,8 +102,9 @@ mod tests {
     #[test]
     fn masks_and_selectors_belong_to_the_shape() {
         let push32 = |word: U256| [&[PUSH32], &word.to_be_bytes::<32>()[..]].concat();
-        let address_mask = (U256::ONE << 160) - U256::ONE;
-        for pattern in [address_mask, !address_mask, U256::from(0xa9059cbb_u32) << 224] {
+        let address_mask: U256 = (U256::ONE << 160) - U256::ONE;
+        let selector: U256 = U256::from(0xa9059cbb_u32) << 224;
+        for pattern in [address_mask, !address_mask, selector] {
             assert_eq!(immutable_at(&push32(pattern), 0), None);
         }
         for immutable in [0_u64, 1, 60, 3000] {

@@ -7,7 +7,7 @@
 use super::{
     arithmetic::is_arithmetic,
     expression::{Arena, Node, NodeId, Segment, for_each_operand, is_segments},
-    template::{Row, Site, SiteKind, Template, TemplateKey},
+    template::{Basis, Row, Site, SiteKind, Template, TemplateKey},
 };
 use alloy_primitives::hex;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,12 @@ fn check(stored: &Stored) -> Result<(), &'static str> {
     let is_site = |site: &Site| {
         exists(&site.node)
             && site.value.iter().all(exists)
-            && site.rule.literals.iter().all(|(guard, _)| usize::from(*guard) < guards.len())
+            && match &site.rule.basis {
+                Basis::Guards(literals) => {
+                    literals.iter().all(|(guard, _)| usize::from(*guard) < guards.len())
+                }
+                Basis::Always | Basis::Neighbours => true,
+            }
             && match (site.kind, &nodes[site.node.get()]) {
                 (SiteKind::Call, node) => matches!(node, Node::Call(_)),
                 (SiteKind::Output, node) => matches!(node, Node::Bytes(_)),

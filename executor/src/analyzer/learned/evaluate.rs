@@ -11,7 +11,7 @@ use super::{
     explore::UnknownCall,
     expression::{Call, Environment, Length, Node, NodeId, Segment, address_mask},
     profile::Templates,
-    template::{Rule, Site, SiteKind, Template, TemplateKey},
+    template::{Basis, Rule, Site, SiteKind, Template, TemplateKey},
 };
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
@@ -174,6 +174,8 @@ pub(super) struct Evaluator<'a, V> {
     templates: &'a Templates,
     view: &'a mut V,
     surroundings: Surroundings,
+    /// Whether only what is usual is expected, because finer predictions have failed.
+    pub(super) is_cautious: bool,
     calls: usize,
     /// Expressions that are being computed.
     nesting: usize,
@@ -207,6 +209,8 @@ struct Frame<'t> {
     inputs: CallInputs,
     memo: Vec<Memo>,
     followed: Vec<Followed>,
+    /// The sites of the samples that are most alike, once that is asked for.
+    nearest: Option<u128>,
     depth: usize,
 }
 
@@ -220,6 +224,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             templates,
             view,
             surroundings,
+            is_cautious: false,
             calls: 0,
             nesting: 0,
             accesses: Vec::new(),
@@ -235,10 +240,11 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         depth: usize,
     ) -> Option<PartialBytes> {
         let memo = vec![Memo::Unasked; template.nodes()];
-        let mut frame = Frame { template, inputs, memo, followed: Vec::new(), depth };
+        let mut frame =
+            Frame { template, inputs, memo, followed: Vec::new(), nearest: None, depth };
         let mut output = None;
-        for site in template.sites() {
-            if !self.holds(&mut frame, &site.rule) {
+        for (at, site) in template.sites().iter().enumerate() {
+            if !self.is_there(&mut frame, at, &site.rule) {
                 continue;
             }
             match site.kind {
@@ -269,7 +275,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     /// What the guards of a template are for some inputs.
     pub(super) fn guards(&mut self, template: &Template, inputs: CallInputs) -> Vec<Option<bool>> {
         let memo = vec![Memo::Unasked; template.nodes()];
-        let mut frame = Frame { template, inputs, memo, followed: Vec::new(), depth: 0 };
+        let mut frame =
+            Frame { template, inputs, memo, followed: Vec::new(), nearest: None, depth: 0 };
         let truth = |value: U256| !value.is_zero();
         template.guards().iter().map(|guard| self.value(&mut frame, *guard).map(truth)).collect()
     }
@@ -291,17 +298,50 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         self.accesses.push(Access { location, writes, stored: None });
     }
 
-    fn holds(&mut self, frame: &mut Frame<'_>, rule: &Rule) -> bool {
-        let mut is_known = !rule.literals.is_empty();
-        for (guard, expected) in &rule.literals {
-            let condition = frame.template.guard(*guard);
-            match condition.and_then(|condition| self.value(frame, condition)) {
-                Some(value) if value.is_zero() == *expected => return false,
-                Some(_) => {}
-                None => is_known = false,
+    /// Whether a site is there, by its rule.
+    fn is_there(&mut self, frame: &mut Frame<'_>, site: usize, rule: &Rule) -> bool {
+        match &rule.basis {
+            Basis::Always => return true,
+            _ if self.is_cautious && !rule.usually => return false,
+            Basis::Guards(literals) => {
+                let mut is_known = true;
+                for (guard, expected) in literals {
+                    match self.guard(frame, *guard) {
+                        Some(holds) if holds != *expected => return false,
+                        Some(_) => {}
+                        None => is_known = false,
+                    }
+                }
+                if is_known {
+                    return true;
+                }
+            }
+            Basis::Neighbours => {}
+        }
+        let nearest = match frame.nearest {
+            Some(nearest) => nearest,
+            None => self.nearest(frame),
+        };
+        nearest >> site & 1 == 1
+    }
+
+    fn guard(&mut self, frame: &mut Frame<'_>, guard: u8) -> Option<bool> {
+        let condition = frame.template.guard(guard)?;
+        self.value(frame, condition).map(|value| !value.is_zero())
+    }
+
+    /// The sites of the samples that are most alike.
+    fn nearest(&mut self, frame: &mut Frame<'_>) -> u128 {
+        let (mut known, mut held) = (0, 0);
+        for guard in frame.template.varying_guards() {
+            if let Some(holds) = self.guard(frame, guard) {
+                known |= 1 << guard;
+                held |= u128::from(holds) << guard;
             }
         }
-        is_known || rule.usually
+        let nearest = frame.template.nearest(known, held);
+        frame.nearest = Some(nearest);
+        nearest
     }
 
     fn value(&mut self, frame: &mut Frame<'_>, id: NodeId) -> Option<U256> {

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::workers::Workers;
 use alloy_evm::EvmEnv;
-use multilane_state::StateLocation;
 use revm::{
     context::TxEnv,
     context_interface::{
@@ -77,7 +76,7 @@ impl<'a> Learner<'a> {
             return;
         }
         let prediction = self.predictions.get(index).and_then(Option::as_ref);
-        if prediction.is_some_and(|prediction| foresaw(prediction, changes)) {
+        if !self.profile.review(prediction, changes) {
             return;
         }
         let selector = tx.input().first_chunk().copied();
@@ -118,22 +117,4 @@ pub(crate) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmSt
     let surroundings = Surroundings::of(env, tx);
     let was_written = |slot: &_, _| facts.was_written(slot);
     profile.merge(&samples, &mut before, surroundings, &was_written, false);
-}
-
-/// Whether everything that a transaction changed in storage had been predicted.
-#[expect(clippy::iter_over_hash_type, reason = "the answer does not depend on the order")]
-fn foresaw(prediction: &LearnedPrediction, changes: &EvmState) -> bool {
-    for (address, account) in changes {
-        for (slot, value) in &account.storage {
-            let location = StateLocation::Slot(*address, *slot);
-            let predicted = prediction
-                .accesses
-                .binary_search_by(|access| access.location.cmp(&location))
-                .is_ok_and(|at| prediction.accesses[at].writes || !value.is_changed());
-            if !predicted {
-                return false;
-            }
-        }
-    }
-    true
 }

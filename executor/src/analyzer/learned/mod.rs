@@ -37,3 +37,6 @@ pub use codec::ProfileError;
 pub use evaluate::LearnedAccess;
 pub(crate) use learner::Learner;
 pub use profile::{LearnedPrediction, Profile, ProfilePredictor};
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ use multilane_state::StateLocation;
 use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind, state::EvmState};
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// Templates by key.
@@ -42,6 +42,9 @@ struct Entry {
     template: Arc<Template>,
     /// When the template was last asked for.
     used: AtomicU64,
+    /// Share of the predicted slots that were accessed, the latest predictions counting most, in
+    /// parts of [`PRECISION_ONE`].
+    precision: AtomicU32,
     size: usize,
 }
 
@@ -52,6 +55,21 @@ impl Templates {
         // Relaxed: the order of uses only decides what is evicted.
         entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Some(Arc::clone(&entry.template))
+    }
+
+    /// Whether predictions by this template have mostly been wrong lately.
+    fn is_unreliable(&self, key: &TemplateKey) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 5 * 3)
+    }
+
+    /// Notes how a prediction turned out: how many slots it named, and how many of them were right.
+    fn rate(&self, key: &TemplateKey, named: usize, right: usize) {
+        let Some(entry) = self.entries.get(key).filter(|_| named > 0) else { return };
+        let precision = (right * PRECISION_ONE as usize / named) as u32;
+        // Relaxed: an estimate, of which an update may be lost.
+        let before = entry.precision.load(Ordering::Relaxed);
+        entry.precision.store(before / 2 + precision / 2, Ordering::Relaxed);
     }
 }
 
@@ -75,7 +93,7 @@ pub struct Profile {
 }
 
 /// What a transaction is expected to access.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LearnedPrediction {
     /// Sorted; each location once.
@@ -84,10 +102,13 @@ pub struct LearnedPrediction {
     pub unknown_calls: usize,
     /// Samples that the template of the called function was made from.
     pub samples: u32,
+    key: TemplateKey,
 }
 
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
+/// One, in fixed point.
+const PRECISION_ONE: u32 = 1 << 16;
 /// Gas that blocks use for one unit of gas to learn, and to explore, with.
 const LESSON_SHARE: u64 = 64;
 const EXPLORING_SHARE: u64 = 128;
@@ -173,6 +194,29 @@ impl Profile {
         teach(self, env, tx, changes);
     }
 
+    /// Compares what a transaction did with what was predicted. Whether there is something to
+    /// [`learn`](Self::learn) from it.
+    #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
+    pub fn review(&self, prediction: Option<&LearnedPrediction>, changes: &EvmState) -> bool {
+        let Some(prediction) = prediction else { return true };
+        let is_slot = |access: &&LearnedAccess| matches!(access.location, StateLocation::Slot(..));
+        let named = prediction.accesses.iter().filter(is_slot).count();
+        let (mut accessed, mut right, mut missed_writes) = (0, 0, 0);
+        for (address, account) in changes {
+            for (slot, value) in &account.storage {
+                let location = StateLocation::Slot(*address, *slot);
+                let found =
+                    prediction.accesses.binary_search_by(|access| access.location.cmp(&location));
+                accessed += 1;
+                right += usize::from(found.is_ok());
+                let writes = found.is_ok_and(|at| prediction.accesses[at].writes);
+                missed_writes += usize::from(value.is_changed() && !writes);
+            }
+        }
+        self.templates.rate(&prediction.key, named, right);
+        right < named || right < accessed || missed_writes > 0
+    }
+
     /// Predicts a transaction's accesses, where it calls a function that has been learned.
     fn evaluate<S: StateSource>(
         &self,
@@ -185,8 +229,10 @@ impl Profile {
             return None;
         }
         let (shape, code) = view.code(to)?;
-        let template = self.templates.get(&TemplateKey::new(shape, tx.input()))?;
+        let key = TemplateKey::new(shape, tx.input());
+        let template = self.templates.get(&key)?;
         let mut evaluator = Evaluator::new(&self.templates, view, surroundings);
+        evaluator.is_cautious = self.templates.is_unreliable(&key);
         let inputs = CallInputs {
             code,
             this: Some(to),
@@ -203,7 +249,7 @@ impl Profile {
         };
         accesses.push(account(tx.caller(), true));
         accesses.push(account(to, !tx.value().is_zero()));
-        Some(Evaluated { accesses, unknown_calls, samples: template.samples() })
+        Some(Evaluated { key, accesses, unknown_calls, samples: template.samples() })
     }
 
     /// Takes in what the calls of one transaction taught, inner calls first.
@@ -263,7 +309,11 @@ impl Profile {
     fn insert(&self, key: TemplateKey, template: Template) {
         let size = template.size();
         let used = AtomicU64::new(self.templates.clock.fetch_add(1, Ordering::Relaxed));
-        let entry = Entry { template: Arc::new(template), used, size };
+        let known =
+            self.templates.entries.get(&key).map(|entry| entry.precision.load(Ordering::Relaxed));
+        let precision = known.unwrap_or(PRECISION_ONE);
+        let precision = AtomicU32::new(precision);
+        let entry = Entry { template: Arc::new(template), used, precision, size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);
@@ -305,6 +355,7 @@ pub struct ProfilePredictor<'a, S: StateSource> {
 
 /// What a template made of a transaction.
 struct Evaluated {
+    key: TemplateKey,
     accesses: Vec<Access>,
     unknown_calls: Vec<UnknownCall>,
     samples: u32,
@@ -345,7 +396,7 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
             }
             evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
         }
-        let Evaluated { mut accesses, unknown_calls, samples } = evaluated;
+        let Evaluated { key, mut accesses, unknown_calls, samples } = evaluated;
         // Writes sort behind reads of the same location, so the last of each is kept.
         accesses.sort_unstable();
         let mut kept: Vec<LearnedAccess> = Vec::with_capacity(accesses.len());
@@ -359,7 +410,8 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
                 _ => kept.push(access),
             }
         }
-        Some(LearnedPrediction { accesses: kept, unknown_calls: unknown_calls.len(), samples })
+        let unknown_calls = unknown_calls.len();
+        Some(LearnedPrediction { accesses: kept, unknown_calls, samples, key })
     }
 
     /// Explores calls. Whether anything was learned.

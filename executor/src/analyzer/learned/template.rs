@@ -61,10 +61,21 @@ pub(super) struct Site {
 /// When a site is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rule {
-    /// Guards that must hold (`true`) or not hold. None of them: as `usually` says.
-    pub(super) literals: Vec<(u8, bool)>,
+    /// How to find out.
+    pub(super) basis: Basis,
     /// Whether most samples had the site.
     pub(super) usually: bool,
+}
+
+/// What tells whether a site is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Basis {
+    /// Every sample had it.
+    Always,
+    /// All of these guards hold (`true`) or do not hold, in exactly the samples that had it.
+    Guards(Vec<(u8, bool)>),
+    /// Nothing simple does: the samples that are most alike have to tell.
+    Neighbours,
 }
 
 /// What one sample had, by bits: sites, guards whose condition is known, and those that held.
@@ -79,9 +90,9 @@ pub(super) struct Row {
 const SITES_MAX: usize = 128;
 const GUARDS_MAX: usize = 128;
 /// Samples from which rules are made. Older ones are forgotten.
-const ROWS_MAX: usize = 48;
+const ROWS_MAX: usize = 64;
 /// Conditions of one rule.
-const LITERALS_MAX: usize = 4;
+const LITERALS_MAX: usize = 3;
 
 /// What is known of one function of one code.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +101,8 @@ pub(super) struct Template {
     sites: Vec<Site>,
     guards: Vec<NodeId>,
     rows: Vec<Row>,
+    /// Guards, by bits, that held in some samples and not in others.
+    varying: u128,
     /// Samples merged so far, those included that are forgotten.
     samples: u32,
     /// Whether all samples come from exploring.
@@ -128,8 +141,9 @@ impl Template {
         rows: Vec<Row>,
         samples: u32,
     ) -> Self {
+        let varying = varying(&rows);
         // Even if it was explored, it has been worth keeping.
-        Self { arena, sites, guards, rows, samples, is_explored: false }
+        Self { arena, sites, guards, rows, varying, samples, is_explored: false }
     }
 
     /// What the template consists of.
@@ -140,6 +154,29 @@ impl Template {
     /// Whether a template may have these parts.
     pub(super) fn fits(sites: &[Site], guards: &[NodeId], rows: &[Row]) -> bool {
         sites.len() <= SITES_MAX && guards.len() <= GUARDS_MAX && rows.len() <= ROWS_MAX
+    }
+
+    /// Guards that hold in some samples and not in others.
+    pub(super) fn varying_guards(&self) -> impl Iterator<Item = u8> + use<> {
+        let varying = self.varying;
+        (0..GUARDS_MAX as u8).filter(move |guard| varying >> guard & 1 == 1)
+    }
+
+    /// The sites, as bits, that most of the samples had whose guards were most alike. `known` and
+    /// `held` are the guards as bits.
+    pub(super) fn nearest(&self, known: u128, held: u128) -> u128 {
+        let distance = |row: &Row| {
+            let compared = row.known & known & self.varying;
+            ((row.held ^ held) & compared).count_ones()
+        };
+        let Some(least) = self.rows.iter().map(distance).min() else { return 0 };
+        let nearest: Vec<&Row> = self.rows.iter().filter(|row| distance(row) == least).collect();
+        (0..self.sites.len())
+            .filter(|site| {
+                let count = nearest.iter().filter(|row| row.present >> site & 1 == 1).count();
+                2 * count >= nearest.len()
+            })
+            .fold(0, |sites, site| sites | 1 << site)
     }
 
     /// Samples merged so far.
@@ -204,16 +241,17 @@ impl Template {
             return;
         }
         let is_used = |guard: usize| {
-            let mut literals = self.sites.iter().flat_map(|site| &site.rule.literals);
-            literals.any(|(used, _)| usize::from(*used) == guard)
+            self.sites.iter().any(|site| match &site.rule.basis {
+                Basis::Guards(literals) => {
+                    literals.iter().any(|(used, _)| usize::from(*used) == guard)
+                }
+                Basis::Always | Basis::Neighbours => false,
+            })
         };
-        let never_varied = |guard: &usize| {
-            let mut known = self.rows.iter().filter(|row| row.known >> *guard & 1 == 1);
-            let first = known.next().map(|row| row.held >> *guard & 1);
-            // One of this very sample is known to no row yet.
-            first.is_some() && known.all(|row| Some(row.held >> *guard & 1) == first)
-        };
-        let useless = (0..GUARDS_MAX).find(|guard| never_varied(guard) && !is_used(*guard));
+        // One of this very sample is known to no row yet.
+        let known = self.rows.iter().fold(0, |known, row| known | row.known);
+        let constant = known & !self.varying;
+        let useless = (0..GUARDS_MAX).find(|guard| constant >> guard & 1 == 1 && !is_used(*guard));
         if let Some(guard) = useless {
             self.guards[guard] = condition;
             for row in &mut self.rows {
@@ -243,7 +281,7 @@ impl Template {
                 self.sites.push(Site {
                     kind,
                     node,
-                    rule: Rule { literals: Vec::new(), usually: true },
+                    rule: Rule { basis: Basis::Always, usually: true },
                     value: None,
                     guards_before: self.guards.len().min(GUARDS_MAX) as u8,
                 });
@@ -279,65 +317,62 @@ impl Template {
         }
         self.rows.push(row);
         self.samples += 1;
+        self.varying = varying(&self.rows);
         for at in 0..self.sites.len() {
             self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before);
         }
     }
 }
 
+/// Guards, by bits, that held in some rows and not in others.
+fn varying(rows: &[Row]) -> u128 {
+    let held = rows.iter().fold(0, |held, row| held | row.held);
+    let missed = rows.iter().fold(0, |missed, row| missed | (row.known & !row.held));
+    held & missed
+}
+
 fn is_constant(arena: &Arena, id: NodeId) -> bool {
     matches!(arena.get(id), Node::Constant(_))
 }
 
-/// Finds the rule of a site: the fewest literals, chosen one by one, that tell the samples that had
-/// it from the others.
+/// Finds the rule of a site: the fewest guards, chosen one by one, that tell the samples that had it
+/// from the others.
 fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
     let has = |row: &Row| row.present >> site & 1 == 1;
     let count = rows.iter().filter(|row| has(row)).count();
     let usually = 2 * count >= rows.len();
-    let mut literals: Vec<(u8, bool)> = Vec::new();
-    if count == rows.len() || count == 0 {
-        return Rule { literals, usually };
+    if count == rows.len() {
+        return Rule { basis: Basis::Always, usually };
     }
-    let predict = |row: &Row, literals: &[(u8, bool)]| {
-        let mut is_known = true;
-        for (guard, value) in literals {
-            match row.known >> guard & 1 == 1 {
-                true if (row.held >> guard & 1 == 1) != *value => return false,
-                true => {}
-                false => is_known = false,
-            }
-        }
-        is_known || usually
+    let neighbours = Rule { basis: Basis::Neighbours, usually };
+    if count == 0 {
+        return neighbours;
+    }
+    let holds = |row: &Row, (guard, value): (u8, bool)| {
+        row.known >> guard & 1 == 1 && (row.held >> guard & 1 == 1) == value
     };
-    let right = |literals: &[(u8, bool)]| {
-        rows.iter().filter(|row| predict(row, literals) == has(row)).count()
-    };
-    let mut best = count.max(rows.len() - count);
     // The branch nearest before a site decides most often; those after it, hardly ever.
     let before = (0..guards_before).rev();
-    let order: Vec<u8> = before.chain(guards_before..GUARDS_MAX as u8).collect();
-    while literals.len() < LITERALS_MAX && best < rows.len() {
-        let mut found = None;
-        for literal in order.iter().flat_map(|guard| [(*guard, true), (*guard, false)]) {
-            let varies = rows.iter().any(|row| {
-                row.known >> literal.0 & 1 == 1 && (row.held >> literal.0 & 1 == 1) != literal.1
-            });
-            if !varies {
-                continue;
+    let order = before.chain(guards_before..GUARDS_MAX as u8);
+    // Only what holds for all that had the site can be among its guards.
+    let candidates: Vec<(u8, bool)> = order
+        .flat_map(|guard| [(guard, true), (guard, false)])
+        .filter(|literal| rows.iter().filter(|row| has(row)).all(|row| holds(row, *literal)))
+        .collect();
+    let mut others: Vec<&Row> = rows.iter().filter(|row| !has(row)).collect();
+    let mut literals = Vec::new();
+    while !others.is_empty() {
+        let excludes =
+            |literal: &(u8, bool)| others.iter().filter(|row| !holds(row, *literal)).count();
+        // The first of the best: `max_by_key` would give the last.
+        let best = candidates.iter().rev().max_by_key(|literal| excludes(literal));
+        match best {
+            Some(literal) if excludes(literal) > 0 && literals.len() < LITERALS_MAX => {
+                literals.push(*literal);
+                others.retain(|row| holds(row, *literal));
             }
-            literals.push(literal);
-            let score = right(&literals);
-            literals.pop();
-            if score > best {
-                best = score;
-                found = Some(literal);
-            }
-        }
-        match found {
-            Some(literal) => literals.push(literal),
-            None => break,
+            _ => return neighbours,
         }
     }
-    Rule { literals, usually }
+    Rule { basis: Basis::Guards(literals), usually }
 }
