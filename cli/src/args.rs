@@ -25,6 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Bench(crate::bench::BenchArgs),
     Fetch(crate::fetch::FetchArgs),
     Predict(PredictArgs),
     Replay(ReplayArgs),
@@ -37,6 +38,7 @@ Examples:
   multilane help replay                 what replay reads, checks and reports
   multilane predict data/mainnet        show how well accesses are foreseen
   multilane fetch --rpc URL --blocks 100..110 --to blocks     write blocks of a node to an archive
+  multilane bench                       what threads gain, beside honest baselines
 
 The memory allocator is mimalloc.";
 
@@ -177,7 +179,7 @@ impl Engine {
 pub(crate) enum Format {
     /// A table for people
     Table,
-    /// One JSON object a line: each block, then a summary
+    /// One JSON object a line for each result, then a summary
     Json,
 }
 

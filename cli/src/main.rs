@@ -4,12 +4,21 @@
 //! file of its own.
 
 mod args;
+mod bench;
+mod chain;
 mod exit;
 mod fetch;
 mod interrupt;
+mod json;
+mod mode;
 mod predict;
 mod profile_file;
+mod progress;
 mod replay;
+mod source;
+mod speedups;
+mod text;
+mod timing;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
@@ -22,6 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Fetch(args)) => fetch::run(args),
         Some(Command::Predict(args)) => predict::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),

@@ -11,13 +11,11 @@ mod truth;
 
 use crate::{
     args::{Format, PredictArgs},
+    chain,
     exit::Exit,
     interrupt::Interrupt,
     profile_file,
-    replay::{
-        chain,
-        source::{FoundBlock, Source},
-    },
+    source::{FoundBlock, Source},
 };
 use alloy_primitives::B256;
 use misses::Misses;

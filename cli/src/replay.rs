@@ -1,34 +1,32 @@
 //! `multilane replay`: execute blocks with both engines and verify what comes out.
 //!
-//! For each block: [`source`] loads it, [`execution`] runs the engines and their clocks, [`verdict`]
+//! For each block: [`crate::source`] loads it, [`execution`] runs the engines and their clocks, [`verdict`]
 //! judges the result, and [`report`] is printed by [`table`] or [`json`]. A block that fails does
 //! not end the run; the exit status tells.
 
-pub(crate) mod chain;
-mod execution;
+pub(crate) mod execution;
 mod json;
-mod progress;
-mod report;
+pub(crate) mod report;
 mod roots;
 mod settings;
-pub(crate) mod source;
 mod table;
-mod timing;
-mod verdict;
+pub(crate) mod verdict;
 
 use crate::{
-    args::{Format, ReplayArgs},
+    args::{Engine, Format, ReplayArgs},
+    chain,
     exit::Exit,
     interrupt::Interrupt,
     profile_file,
+    progress::Progress,
+    source::{FoundBlock, Source},
 };
 use anyhow::Context;
 use execution::Engines;
 use multilane::{ExecutorConfig, ParallelExecutor, analyzer::Profile};
-use progress::Progress;
+use multilane_fixtures::archive::ArchivedBlock;
 use report::{BlockReport, Executed, Failure, FailureKind, Summary};
 use settings::Settings;
-use source::{FoundBlock, Source};
 use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
@@ -84,9 +82,11 @@ fn engines(
         .with_allow_sequential(settings.allow_sequential);
     let parallel = settings.engine.runs_parallel().then(|| ParallelExecutor::new(config));
     let parallel = parallel.transpose().context("starting the worker threads")?;
+    let with_profile =
+        |executor: ParallelExecutor| Arc::new(executor.with_profile(Arc::clone(profile)));
     Ok(Engines {
         sequential: settings.engine.runs_sequential(),
-        parallel: parallel.map(|executor| executor.with_profile(Arc::clone(profile))),
+        parallel: parallel.map(with_profile),
         repeat: settings.repeat,
         interrupt: interrupt.clone(),
     })
@@ -102,12 +102,12 @@ fn replay(
     out: &io::Stdout,
 ) -> anyhow::Result<(Vec<BlockReport>, Summary)> {
     let (mut blocks, mut summary) = (Vec::new(), Summary::default());
-    let progress = Progress::new(source.blocks().count(), settings.is_quiet);
+    let progress = Progress::new(source.blocks().count(), "blocks", settings.is_quiet);
     for found in source.blocks() {
         if interrupt.requested() {
             break;
         }
-        progress.start(found.number());
+        progress.start(format!("block {}", found.number()));
         if settings.is_verbose {
             progress.suspend(|| eprintln!("replaying block {}", found.number()));
         }
@@ -123,7 +123,7 @@ fn replay(
                 progress.suspend(|| json::print_block(&mut out.lock(), settings, &report))?;
             }
         }
-        progress.finish_block();
+        progress.finish_one();
         if settings.fail_fast && !is_verified {
             break;
         }
@@ -136,27 +136,32 @@ fn replay_block(settings: &Settings, engines: &Engines, found: &FoundBlock<'_>) 
     BlockReport {
         number: found.number(),
         origin: found.origin().to_owned(),
-        result: execute_block(settings, engines, found),
+        result: load(found).and_then(|block| execute_block(settings.engine, engines, &block)),
     }
 }
 
-fn execute_block(
-    settings: &Settings,
-    engines: &Engines,
-    found: &FoundBlock<'_>,
-) -> Result<Executed, Failure> {
+/// Reads a block that was found.
+pub(crate) fn load(found: &FoundBlock<'_>) -> Result<ArchivedBlock, Failure> {
     // The messages of the libraries' errors contain those of their causes.
-    let block = found
+    found
         .load()
-        .map_err(|error| Failure { kind: FailureKind::Unreadable, error: error.to_string() })?;
+        .map_err(|error| Failure { kind: FailureKind::Unreadable, error: error.to_string() })
+}
+
+/// Executes a block on the engines and judges what comes out.
+pub(crate) fn execute_block(
+    engine: Engine,
+    engines: &Engines,
+    block: &ArchivedBlock,
+) -> Result<Executed, Failure> {
     let execution = engines
-        .execute(&block)
+        .execute(block)
         .map_err(|error| Failure { kind: FailureKind::NotExecuted, error: error.to_string() })?;
     Ok(Executed {
         fork: chain::fork_name(&block.chain, &block.input.header),
         txs: block.input.transactions.len(),
         gas_used: execution.output.gas_used,
-        verdict: Verdict::of(&block, &execution, settings.engine),
+        verdict: Verdict::of(block, &execution, engine),
         sequential: execution.sequential,
         parallel: execution.parallel,
     })

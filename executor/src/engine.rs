@@ -7,22 +7,24 @@
 //! to the calling thread, which is a worker too and delivers them.
 
 use crate::{
-    error::SourceError,
+    ExecutionError,
+    executor::open,
+    frontier::{Final, FinalError, Frontier},
     merger,
     partitioner::ExecutionPlan,
     pipeline::BlockContext,
     scheduler::{Scheduler, Status, Task},
     source::StateSource,
     validation::{self, Validity},
-    worker::{TxOutcome, Worker},
+    worker::{Accesses, TxOutcome, Worker},
     workers::{Busy, Workers},
 };
 use alloy_evm::EvmEnv;
-use multilane_state::TxIndex;
+use multilane_state::{TxIndex, multi_version::CommittedChanges};
 use revm::{
     Database,
     context::TxEnv,
-    context_interface::result::{EVMError, HaltReason, ResultAndState},
+    context_interface::{Transaction, result::EVMError},
 };
 use std::{
     any::Any,
@@ -36,29 +38,6 @@ use std::{
     },
 };
 
-/// The final word on a transaction.
-pub(crate) type Final = Result<ResultAndState<HaltReason>, FinalError>;
-
-/// Why a transaction has no result.
-#[derive(Debug)]
-pub(crate) enum FinalError {
-    /// What a serial run's EVM would have said.
-    Evm(EVMError<SourceError>),
-    /// The source failed while the result was being made final.
-    Source(SourceError),
-    /// A worker panicked.
-    Panic(String),
-}
-
-/// Why an execution ended without a final word.
-#[derive(Debug)]
-pub(crate) enum EngineError<E> {
-    /// The calling thread could not open the source.
-    Open(E),
-    /// A worker panicked outside of the execution of a transaction.
-    Panic(String),
-}
-
 /// What happened, for the statistics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
@@ -67,44 +46,54 @@ pub(crate) struct Counts {
 }
 
 /// One execution of one block.
-pub(crate) struct Engine<'block> {
+pub(crate) struct Engine<'run, 'block> {
     block: &'block BlockContext,
-    env: &'block EvmEnv,
-    transactions: &'block [TxEnv],
-    scheduler: Scheduler<'block>,
+    env: &'run EvmEnv,
+    transactions: &'run [TxEnv],
+    scheduler: Scheduler<'run>,
     outcomes: Box<[Mutex<Option<TxOutcome<'block>>>]>,
-    frontier: Mutex<Frontier>,
+    frontier: Mutex<Frontier<'block>>,
     finals: Mutex<VecDeque<Final>>,
+    handover: Handover,
     executions: AtomicUsize,
 }
 
-/// Owned by whoever moves it.
-#[derive(Debug, Default)]
-struct Frontier {
-    next: usize,
-    conflicts: usize,
-    /// A transaction had no result: nothing after it can be final.
-    failed: bool,
+/// When the final results are handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handover {
+    /// Each as soon as the calling thread can, while later transactions still run.
+    Streamed,
+    /// All of them when everything is final, which costs less.
+    AtTheEnd,
 }
 
-impl<'block> Engine<'block> {
+impl<'run, 'block> Engine<'run, 'block> {
     pub(crate) fn new(
         block: &'block BlockContext,
-        plan: &'block ExecutionPlan,
-        env: &'block EvmEnv,
-        transactions: &'block [TxEnv],
+        plan: &'run ExecutionPlan,
+        env: &'run EvmEnv,
+        transactions: &'run [TxEnv],
+        frontier: Frontier<'block>,
+        handover: Handover,
         threads: usize,
     ) -> Self {
+        let streamed = handover == Handover::Streamed;
         Self {
             block,
             env,
             transactions,
-            scheduler: Scheduler::new(plan, threads),
+            scheduler: Scheduler::new(plan, threads, streamed),
             outcomes: transactions.iter().map(|_| Mutex::default()).collect(),
-            frontier: Mutex::default(),
+            frontier: Mutex::new(frontier),
             finals: Mutex::default(),
+            handover,
             executions: AtomicUsize::new(0),
         }
+    }
+
+    /// What the final transactions did to the state.
+    pub(crate) fn into_changes(self) -> CommittedChanges<'block> {
+        self.frontier.into_inner().unwrap_or_else(PoisonError::into_inner).into_changes()
     }
 
     /// Runs until everything is delivered, `deliver` breaks, or a transaction has no result.
@@ -113,8 +102,12 @@ impl<'block> Engine<'block> {
         workers: Workers<'_>,
         source: &S,
         mut deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
-    ) -> Result<Counts, EngineError<S::Error>> {
-        let db = source.open().map_err(EngineError::Open)?;
+    ) -> Result<Counts, ExecutionError> {
+        let db = open(source)?;
+        if self.transactions.is_empty() {
+            // Nobody would make the last transaction final, and thereby end the work.
+            return Ok(Counts { executions: 0, conflicts: 0 });
+        }
         let panicked = OnceLock::new();
         let job = |_| {
             // It may all be over by the time a busy pool gets here.
@@ -138,13 +131,20 @@ impl<'block> Engine<'block> {
             let mut delivered = 0;
             let mut deliver_panicked = None;
             let own = panic::catch_unwind(AssertUnwindSafe(|| {
-                self.work(db, || {
+                let mut deliver = || {
                     let deliver = || self.deliver(&mut delivered, &mut deliver);
                     panic::catch_unwind(AssertUnwindSafe(deliver)).unwrap_or_else(|payload| {
                         deliver_panicked = Some(payload);
                         Delivery::Complete
                     })
-                });
+                };
+                match self.handover {
+                    Handover::Streamed => self.work(db, deliver),
+                    Handover::AtTheEnd => {
+                        self.work(db, || Delivery::NotMine);
+                        deliver();
+                    }
+                }
             }));
             if let Err(payload) = own {
                 let _ = panicked.set(panic_message(&*payload));
@@ -158,7 +158,7 @@ impl<'block> Engine<'block> {
             panic::resume_unwind(payload);
         }
         match panicked.into_inner() {
-            Some(message) => Err(EngineError::Panic(message)),
+            Some(cause) => Err(ExecutionError::Internal { transaction: None, cause }),
             None => Ok(Counts {
                 executions: self.executions.load(Ordering::Relaxed),
                 conflicts: lock(&self.frontier).conflicts,
@@ -171,7 +171,7 @@ impl<'block> Engine<'block> {
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
-        let mut worker = Worker::new(self.block, self.env.clone(), db);
+        let mut worker = Worker::new(self.block, self.env, db);
         let mut handed_over = None;
         let mut batch: Range<usize> = 0..0;
         loop {
@@ -220,7 +220,7 @@ impl<'block> Engine<'block> {
             // runs into it again.
             TxOutcome::unknown()
         });
-        merger::publish(index, &outcome);
+        merger::publish(index, &outcome.accesses);
         *lock(&self.outcomes[index.get()]) = Some(outcome);
         self.scheduler.finish_execution(index)
     }
@@ -262,8 +262,8 @@ impl<'block> Engine<'block> {
             while self.commit_next(&mut frontier, worker) {
                 moved = true;
             }
-            let next = frontier.next;
-            let failed = frontier.failed;
+            let next = frontier.next();
+            let failed = frontier.failed();
             drop(frontier);
             // Whoever finished the next transaction while we held the frontier could not take it.
             // Its status is the sign that it left for us (see `SharedStatus::get`).
@@ -279,27 +279,33 @@ impl<'block> Engine<'block> {
     }
 
     /// Makes the next transaction final if it can be now.
-    fn commit_next<DB>(&self, frontier: &mut Frontier, worker: &mut Worker<'block, DB>) -> bool
+    fn commit_next<DB>(
+        &self,
+        frontier: &mut Frontier<'block>,
+        worker: &mut Worker<'block, DB>,
+    ) -> bool
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
-        if frontier.failed
-            || frontier.next >= self.transactions.len()
-            || !self.scheduler.may_commit(frontier.next)
+        let next = frontier.next();
+        if frontier.failed()
+            || next >= self.transactions.len()
+            || !self.scheduler.may_commit(next)
             || self.scheduler.is_stopped()
         {
             return false;
         }
-        let index = TxIndex::new(frontier.next);
+        let index = TxIndex::new(next);
         let (outcome, repeated) = match self.scheduler.status(index) {
             Status::Executed => {
-                let outcome = lock(&self.outcomes[index.get()]).take();
+                let outcome = lock(&self.outcomes[next]).take();
                 let outcome = outcome.unwrap_or_else(TxOutcome::unknown);
                 if validation::validate(&outcome) == Validity::Valid {
                     (Ok(outcome), false)
                 } else {
                     frontier.conflicts += 1;
-                    merger::retract(index, &outcome);
+                    merger::retract(index, &outcome.accesses);
+                    worker.recycle(outcome.accesses);
                     (self.execute(worker, index, true), true)
                 }
             }
@@ -310,22 +316,21 @@ impl<'block> Engine<'block> {
             }
             Status::Unclaimed | Status::Executing | Status::Committed => return false,
         };
-        let last = match outcome {
-            Ok(TxOutcome { result: Ok(executed), account_reads, .. }) => {
-                // Unwind safety: the frontier fails, so nothing after this is committed.
-                panic::catch_unwind(AssertUnwindSafe(|| {
-                    merger::commit(self.block, worker.db(), index, executed, &account_reads)
-                }))
-                .map_err(|payload| FinalError::Panic(panic_message(&*payload)))
-                .and_then(|committed| committed.map_err(FinalError::Source))
-            }
-            Ok(TxOutcome { result: Err(error), .. }) => Err(FinalError::Evm(error)),
-            Err(message) => Err(FinalError::Panic(message)),
-        };
-        frontier.failed = last.is_err();
-        frontier.next += 1;
+        // Unwind safety: after a panic the frontier has failed, so nothing more is committed.
+        let last = frontier
+            .admit(self.transactions[next].gas_limit())
+            .and_then(|()| outcome.map_err(FinalError::Panic))
+            .and_then(|outcome| {
+                panic::catch_unwind(AssertUnwindSafe(|| frontier.commit(worker, outcome)))
+                    .unwrap_or_else(|payload| Err(FinalError::Panic(panic_message(&*payload))))
+            });
+        frontier.advance(&last);
         lock(&self.finals).push_back(last);
         self.scheduler.commit(index, repeated);
+        let over = frontier.failed() || frontier.next() == self.transactions.len();
+        if over && self.handover == Handover::AtTheEnd {
+            self.scheduler.stop();
+        }
         true
     }
 
@@ -372,14 +377,13 @@ impl TxOutcome<'_> {
     fn unknown() -> Self {
         Self {
             result: Err(EVMError::Custom("not executed".to_string())),
-            account_reads: Vec::new(),
-            slot_reads: Vec::new(),
+            accesses: Accesses::default(),
         }
     }
 }
 
 /// The message of a panic, where it has one.
-fn panic_message(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let message = payload
         .downcast_ref::<&str>()
         .map(ToString::to_string)

@@ -91,18 +91,22 @@
 
 mod admission;
 pub mod analyzer;
+mod block_db;
 pub mod block_rules;
 mod config;
 pub mod conflict_graph;
 mod engine;
 mod error;
 mod executor;
+mod frontier;
 mod merger;
 mod parallel_map;
 pub mod partitioner;
 mod pipeline;
+mod receipts;
 mod scheduler;
 pub mod sequential;
+mod serial;
 mod source;
 mod stats;
 mod validation;

@@ -1,45 +1,49 @@
 //! The merger: makes a validated outcome final.
 //!
-//! It brings the outcome's state changes to what a serial run gives (balances and nonces that were
-//! allowed to differ, the deferred fee) and moves the committed values on. Outcomes come in block
-//! order.
+//! It moves the committed values on, in block order, and adds the deferred fee. Where somebody wants
+//! to see the state changes of each transaction, it brings them to what a serial run gives (balances
+//! and nonces were allowed to differ). At the end it makes the bundle of what was committed.
 
 use crate::{
     error::SourceError,
+    parallel_map::parallel_map,
     pipeline::BlockContext,
-    worker::{Executed, TxOutcome, WorkerDb},
+    worker::{Accesses, Executed, WorkerDb},
+    workers::Workers,
 };
 use alloy_primitives::U256;
 use multilane_state::{
     TxIndex,
-    multi_version::{AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange},
+    multi_version::{
+        self, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
+        CommittedChanges,
+    },
 };
 use revm::{
     Database,
     context_interface::result::{HaltReason, ResultAndState},
+    database::BundleState,
     primitives::KECCAK_EMPTY,
     state::{Account, AccountInfo, Bytecode, EvmState, TransactionId},
 };
 use std::error::Error;
 
 /// Shows an outcome's writes to later speculative readers.
-pub(crate) fn publish(index: TxIndex, outcome: &TxOutcome<'_>) {
-    let Ok(executed) = &outcome.result else { return };
-    for (entry, write) in &executed.account_writes {
-        entry.publish(index, *write);
+pub(crate) fn publish(index: TxIndex, accesses: &Accesses<'_>) {
+    for written in accesses.account_writes.iter().filter(|written| !written.write.is_noop()) {
+        written.entry.publish(index, written.write);
     }
-    for (entry, value) in &executed.slot_writes {
-        entry.publish(index, *value);
+    for (entry, write) in &accesses.slot_writes {
+        entry.publish(index, write.present);
     }
 }
 
 /// Takes an outcome's writes back.
-pub(crate) fn retract(index: TxIndex, outcome: &TxOutcome<'_>) {
-    let Ok(executed) = &outcome.result else { return };
-    for (entry, _) in &executed.account_writes {
-        entry.retract(index);
+pub(crate) fn retract(index: TxIndex, accesses: &Accesses<'_>) {
+    for written in accesses.account_writes.iter().filter(|written| !written.write.is_noop()) {
+        written.entry.retract(index);
     }
-    for (entry, _) in &executed.slot_writes {
+    for (entry, _) in &accesses.slot_writes {
         entry.retract(index);
     }
 }
@@ -49,39 +53,59 @@ pub(crate) fn retract(index: TxIndex, outcome: &TxOutcome<'_>) {
 /// # Errors
 ///
 /// If the beneficiary's account, which the fee goes to, cannot be read from the source.
-pub(crate) fn commit<DB>(
-    block: &BlockContext,
-    db: &mut WorkerDb<'_, DB>,
+pub(crate) fn commit<'block, DB>(
+    block: &'block BlockContext,
+    changes: &mut CommittedChanges<'block>,
+    db: &mut WorkerDb<'block, DB>,
     index: TxIndex,
-    executed: Executed<'_>,
-    reads: &[AccountRead<'_>],
+    executed: Executed,
+    accesses: &Accesses<'block>,
 ) -> Result<ResultAndState<HaltReason>, SourceError>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
-    let Executed { result, mut state, account_writes, slot_writes, deferred_fee } = executed;
+    let Executed { result, mut state, deferred_fee } = executed;
     let keep_empty = block.rules.keep_empty_accounts;
-    for read in reads {
-        if let (Some(served), Some(Some(actual))) = (read.served, read.entry.committed())
-            && served != actual
-        {
-            rebase(&mut state, read, &served, &actual);
+    let keeps_changes = block.keeps_changes_of(index);
+    if keeps_changes {
+        for read in &accesses.account_reads {
+            if let (Some(served), Some(Some(actual))) = (read.served, read.entry.committed())
+                && served != actual
+            {
+                rebase(&mut state, read, &served, &actual);
+            }
         }
     }
-    for (entry, write) in account_writes {
-        entry.commit(index, write, keep_empty);
-    }
-    for (entry, value) in slot_writes {
-        entry.commit(index, value);
+    let mut slots = accesses.slot_writes.iter().copied();
+    for written in &accesses.account_writes {
+        let own = slots.by_ref().take(written.slots);
+        changes.commit(Some(index), written.entry, written.write, own, keep_empty);
     }
     if let Some(fee) = deferred_fee {
         let entry = block.state.account(block.beneficiary);
         let before = db.committed_account(entry)?;
-        let (account, write) = beneficiary(before, fee, keep_empty);
-        entry.commit(index, write, keep_empty);
-        state.insert(block.beneficiary, account);
+        let write = credit(before, fee, keep_empty);
+        if let Some(write) = write {
+            changes.commit(Some(index), entry, write, [], keep_empty);
+        }
+        if keeps_changes {
+            state.insert(block.beneficiary, credited(before, write));
+        }
     }
     Ok(ResultAndState { result, state })
+}
+
+/// What the committed changes of a block amount to.
+pub(crate) fn bundle(
+    workers: Workers<'_>,
+    block: &BlockContext,
+    changes: CommittedChanges<'_>,
+) -> BundleState {
+    let changed = changes.by_account();
+    let outcomes = parallel_map(workers, changed.accounts(), |position, _| {
+        changed.outcome(position, |hash| block.new_code(hash))
+    });
+    multi_version::bundle(outcomes)
 }
 
 /// Brings an account's changes from the value that was served to the one that a serial run sees.
@@ -102,12 +126,27 @@ fn rebase(
     original.nonce = actual.nonce;
 }
 
-/// The beneficiary's account with the fee, as the journal of a serial run would have finalized it.
-fn beneficiary(
-    before: Option<AccountValue>,
-    fee: U256,
-    keep_empty: bool,
-) -> (Account, AccountWrite) {
+/// What a fee does to the beneficiary's account, if anything.
+fn credit(before: Option<AccountValue>, fee: U256, keep_empty: bool) -> Option<AccountWrite> {
+    let value = before.unwrap_or(AccountValue::EMPTY);
+    // As the journal does it: a sum that overflows pays nothing.
+    let after = value.balance.checked_add(fee).unwrap_or(value.balance);
+    let write = AccountWrite::credit(after - value.balance);
+    if !(AccountValue { balance: after, ..value }).is_empty() {
+        return Some(write);
+    }
+    match (keep_empty, before) {
+        // EIP-161: to be touched while empty removes an account.
+        (false, _) => Some(AccountWrite { kind: AccountWriteKind::Clear, ..write }),
+        // Before that it brings one into being.
+        (true, None) => Some(AccountWrite { kind: AccountWriteKind::Create, ..write }),
+        (true, Some(_)) => None,
+    }
+}
+
+/// The beneficiary's account after a [`credit`], as the journal of a serial run would have
+/// finalized it.
+fn credited(before: Option<AccountValue>, write: Option<AccountWrite>) -> Account {
     let mut account = match before {
         Some(value) => Account::from(AccountInfo {
             balance: value.balance,
@@ -118,27 +157,12 @@ fn beneficiary(
         }),
         None => Account::new_not_existing(TransactionId::ZERO),
     };
-    account.mark_touch();
-    // As the journal does it: a sum that overflows pays nothing.
-    if let Some(balance) = account.info.balance.checked_add(fee) {
-        account.info.balance = balance;
-    }
-    let mut kind = AccountWriteKind::Update;
-    if keep_empty && account.is_empty() {
-        // Before EIP-161 a touch is enough to bring an account into being.
-        if before.is_none() {
+    if let Some(write) = write {
+        account.mark_touch();
+        account.info.balance = write.balance.apply(account.info.balance);
+        if matches!(write.kind, AccountWriteKind::Create) {
             account.mark_created();
-            kind = AccountWriteKind::Create;
-        } else {
-            account.unmark_touch();
         }
     }
-    let balance = before.map_or(U256::ZERO, |value| value.balance);
-    let write = AccountWrite {
-        kind,
-        balance: BalanceChange::between(balance, account.info.balance),
-        nonce: None,
-        code_hash: None,
-    };
-    (account, write)
+    account
 }

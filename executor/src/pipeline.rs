@@ -1,15 +1,18 @@
 //! The pipeline: calls the stages in order, for one list of transactions.
 
 use crate::{
-    ExecutionStats, ExecutorConfig,
+    ExecutionError, ExecutionStats, ExecutorConfig,
+    admission::GasAdmission,
     analyzer::{
         AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
         TRANSFER_GAS,
     },
     conflict_graph::ConflictGraph,
-    engine::{Engine, EngineError, Final},
+    engine::{Engine, Handover},
+    frontier::{Final, Frontier},
     parallel_map::parallel_map,
     partitioner::ExecutionPlan,
+    serial,
     source::StateSource,
     stats::{ExecutionMode, SequentialReason},
     workers::Workers,
@@ -19,7 +22,7 @@ use alloy_primitives::{Address, B256};
 use dashmap::DashMap;
 use multilane_state::{
     TxIndex,
-    multi_version::{AccountValue, MultiVersionState},
+    multi_version::{AccountValue, CommittedChanges, MultiVersionState},
 };
 use revm::{
     context::TxEnv, context_interface::Cfg, database::CacheState, primitives::hardfork::SpecId,
@@ -28,7 +31,10 @@ use revm::{
 use std::{
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -50,6 +56,10 @@ pub(crate) struct BlockContext {
     pub(crate) nonces: SenderNonces,
     pub(crate) beneficiary: Address,
     pub(crate) rules: Rules,
+    /// Whether the finalized changes of each transaction are wanted beside the committed values.
+    pub(crate) keeps_changes: bool,
+    /// Transactions whose changes are wanted to learn from them, once they are known.
+    studied: OnceLock<Box<[bool]>>,
     /// Code that the block's transactions deployed, speculatively or not: content-addressed, so a
     /// speculation that fails does no harm here.
     new_codes: DashMap<B256, Bytecode>,
@@ -84,7 +94,8 @@ impl Rules {
 }
 
 impl BlockContext {
-    fn new(env: &EvmEnv, transactions: &[TxEnv]) -> Self {
+    /// `keeps_changes` says whether somebody wants to see each transaction's finalized changes.
+    pub(crate) fn new(env: &EvmEnv, transactions: &[TxEnv], keeps_changes: bool) -> Self {
         let count = transactions.len();
         Self {
             state: MultiVersionState::with_capacity(
@@ -94,14 +105,28 @@ impl BlockContext {
             nonces: SenderNonces::of(transactions),
             beneficiary: env.block_env.beneficiary,
             rules: Rules::of(env),
+            keeps_changes,
+            studied: OnceLock::new(),
             new_codes: DashMap::new(),
             has_new_codes: AtomicBool::new(false),
         }
     }
 
+    /// Whether somebody wants to see the finalized changes of a transaction.
+    pub(crate) fn keeps_changes_of(&self, index: TxIndex) -> bool {
+        self.keeps_changes || self.studied.get().is_some_and(|studied| studied[index.get()])
+    }
+
+    /// Keeps the changes of transactions that are to be learned from. Called once, before the first
+    /// of them is executed.
+    pub(crate) fn study(&self, studied: Box<[bool]>) {
+        // The only writer; the workers start after this.
+        let _ = self.studied.set(studied);
+    }
+
     /// Takes over what was changed before the first transaction (system calls).
     #[expect(clippy::iter_over_hash_type, reason = "each item goes to an entry of its own")]
-    fn seed(&self, before: &CacheState) {
+    pub(crate) fn seed(&self, before: &CacheState) {
         for (address, cached) in &before.accounts {
             let value = cached.account.as_ref().map(|account| AccountValue::from(&account.info));
             self.state.account(*address).load(value);
@@ -147,7 +172,7 @@ pub(crate) enum Foresight<'a> {
 pub(crate) struct Planned {
     pub(crate) plan: ExecutionPlan,
     pub(crate) stats: ExecutionStats,
-    /// What the profile said about each transaction.
+    /// What the profile said about each transaction; empty if it was not asked.
     pub(crate) learned: Vec<Option<LearnedPrediction>>,
 }
 
@@ -237,26 +262,49 @@ fn predict_learned<S: StateSource>(
     (prediction, learned)
 }
 
-/// Executes planned transactions on all workers and hands the final results to `deliver`, in block
-/// order, on the calling thread.
-///
-/// `deliver` may end the execution early by breaking.
-pub(crate) fn execute<S: StateSource>(
-    workers: Workers<'_>,
-    planned: &mut Planned,
-    env: &EvmEnv,
-    transactions: &[TxEnv],
-    before: &CacheState,
-    source: &S,
-    deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
-) -> Result<(), EngineError<S::Error>> {
-    let start = Instant::now();
-    let block = BlockContext::new(env, transactions);
-    block.seed(before);
-    let engine = Engine::new(&block, &planned.plan, env, transactions, workers.threads());
-    let counts = engine.run(workers, source, deliver)?;
-    planned.stats.executions = counts.executions;
-    planned.stats.conflicts = counts.conflicts;
-    planned.stats.execution_time = start.elapsed();
-    Ok(())
+/// How to execute planned transactions.
+#[derive(Debug)]
+pub(crate) struct Execution<'run, 'block> {
+    pub(crate) workers: Workers<'run>,
+    pub(crate) block: &'block BlockContext,
+    pub(crate) env: &'run EvmEnv,
+    pub(crate) transactions: &'run [TxEnv],
+    /// What happened before the first transaction.
+    pub(crate) changes: CommittedChanges<'block>,
+    /// Where the block's gas limit is to be kept.
+    pub(crate) admission: Option<GasAdmission>,
+    pub(crate) handover: Handover,
+}
+
+impl<'block> Execution<'_, 'block> {
+    /// Executes the transactions as planned and hands the final results to `deliver`, in block
+    /// order, on the calling thread. Gives the changes of all of them.
+    ///
+    /// `deliver` may end the execution early by breaking.
+    pub(crate) fn run<S: StateSource>(
+        self,
+        planned: &mut Planned,
+        source: &S,
+        deliver: impl FnMut(usize, Final) -> ControlFlow<()>,
+    ) -> Result<CommittedChanges<'block>, ExecutionError> {
+        let start = Instant::now();
+        let Self { workers, block, env, transactions, changes, admission, handover } = self;
+        let frontier = Frontier::new(block, changes, admission);
+        let Planned { plan, stats, .. } = planned;
+        let changes = if let ExecutionMode::Sequential(_) = stats.mode {
+            let (executions, changes) =
+                serial::run(block, env, transactions, frontier, source, deliver)?;
+            stats.executions = executions;
+            changes
+        } else {
+            let threads = workers.threads();
+            let engine = Engine::new(block, plan, env, transactions, frontier, handover, threads);
+            let counts = engine.run(workers, source, deliver)?;
+            stats.executions = counts.executions;
+            stats.conflicts = counts.conflicts;
+            engine.into_changes()
+        };
+        stats.execution_time = start.elapsed();
+        Ok(changes)
+    }
 }

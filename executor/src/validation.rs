@@ -23,13 +23,13 @@ pub(crate) fn validate(outcome: &TxOutcome<'_>) -> Validity {
     if outcome.result.is_err() {
         return Validity::Error;
     }
-    for read in &outcome.account_reads {
+    for read in &outcome.accesses.account_reads {
         let stands = read.entry.committed().is_some_and(|actual| read.stands(actual.as_ref()));
         if !stands {
             return Validity::Conflict(StateLocation::Account(read.entry.address()));
         }
     }
-    for read in &outcome.slot_reads {
+    for read in &outcome.accesses.slot_reads {
         if !read.stands() {
             return Validity::Conflict(StateLocation::Slot(
                 read.entry.address(),

@@ -26,7 +26,7 @@ mod witness;
 
 pub use block::{BlockInput, BlockOutput};
 pub use chain_spec::ChainSpec;
-pub use code::analyse_code;
+pub use code::{analyse_code, unshared_code};
 pub use error::StateError;
 pub use location::StateLocation;
 pub use prestate::{Prestate, PrestateAccount};

@@ -62,7 +62,6 @@ pub(super) fn print_block_json(out: &mut impl Write, block: &BlockEvidence) -> i
 
 pub(super) fn print_summary_json(out: &mut impl Write, evidence: &Evidence) -> io::Result<()> {
     let mut line = figures(&evidence.total);
-    line["summary"] = json!(true);
     line["blocks"] = json!(evidence.blocks.len());
     line["templates"] = json!(evidence.templates);
     line["profile_bytes"] = json!(evidence.profile_bytes);
@@ -82,7 +81,7 @@ pub(super) fn print_summary_json(out: &mut impl Write, evidence: &Evidence) -> i
             })
         })
         .collect();
-    writeln!(out, "{line}")
+    writeln!(out, "{}", json!({ "summary": line }))
 }
 
 fn figures(block: &BlockEvidence) -> Value {

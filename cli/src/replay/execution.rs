@@ -2,11 +2,11 @@
 //!
 //! It knows engines and time. It does not know headers, files or reports.
 
-use super::{
-    roots::{IntermediateStateRoots, Observer, with_intermediate_roots},
+use super::roots::{IntermediateStateRoots, Observer, with_intermediate_roots};
+use crate::{
+    interrupt::Interrupt,
     timing::{Timed, median, timed},
 };
-use crate::interrupt::Interrupt;
 use anyhow::anyhow;
 use multilane::{
     ExecutionError, ExecutionStats, ParallelExecutor, Shared, StateSource, sequential,
@@ -14,7 +14,7 @@ use multilane::{
     verification::{Difference, compare_outputs},
 };
 use multilane_fixtures::archive::ArchivedBlock;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The engines of a run.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct Engines {
     /// Whether alloy-evm's sequential executor runs.
     pub(crate) sequential: bool,
     /// The parallel executor, if it runs.
-    pub(crate) parallel: Option<ParallelExecutor>,
-    /// Timed executions of each engine.
+    pub(crate) parallel: Option<Arc<ParallelExecutor>>,
+    /// Timed executions of each engine, after the one that is verified.
     pub(crate) repeat: usize,
     /// Ends the repetitions early.
     pub(crate) interrupt: Interrupt,

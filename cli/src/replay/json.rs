@@ -3,12 +3,14 @@
 //! Fields are only ever added. Times are in milliseconds, gas in gas, rates per second.
 
 use super::{
-    report::{
-        BlockReport, Executed, Failure, FailureKind, LARGE_BLOCK_TXS, Speedups, Summary,
-        critical_path_share, sequential_reason,
-    },
+    report::{BlockReport, Executed, Failure, FailureKind, Summary, critical_path_share},
     settings::Settings,
     verdict::{Check, Outcome, Verdict},
+};
+use crate::{
+    json::{SpeedupTotals, millis, print_line, rounded},
+    mode::sequential_reason,
+    speedups::LARGE_BLOCK_TXS,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::{
@@ -56,13 +58,6 @@ pub(crate) fn print_summary(
     interrupted: bool,
 ) -> io::Result<()> {
     print_line(out, &SummaryLine { summary: Totals::new(settings, summary, interrupted) })
-}
-
-fn print_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    writeln!(out)?;
-    // A reader at the other end of a pipe sees each block when it is done.
-    out.flush()
 }
 
 #[derive(Serialize)]
@@ -227,14 +222,6 @@ struct Rates {
 }
 
 #[derive(Serialize)]
-struct SpeedupTotals {
-    speedup_total: Option<f64>,
-    speedup_mean: Option<f64>,
-    speedup_min: Option<f64>,
-    speedup_max: Option<f64>,
-}
-
-#[derive(Serialize)]
 struct LargeBlocks {
     min_txs: usize,
     blocks: usize,
@@ -280,24 +267,4 @@ impl Totals {
             },
         }
     }
-}
-
-impl SpeedupTotals {
-    fn new(speedups: &Speedups) -> Self {
-        Self {
-            speedup_total: speedups.total().map(rounded),
-            speedup_mean: speedups.mean().map(rounded),
-            speedup_min: speedups.worst.map(|(speedup, _)| rounded(speedup)),
-            speedup_max: speedups.best.map(|(speedup, _)| rounded(speedup)),
-        }
-    }
-}
-
-fn millis(time: Duration) -> f64 {
-    rounded(time.as_secs_f64() * 1e3)
-}
-
-/// To three decimals: the rest is noise of the clock.
-fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
 }

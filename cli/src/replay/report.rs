@@ -4,12 +4,9 @@
 //! [`json`](super::json).
 
 use super::verdict::Verdict;
-use multilane::{ExecutionMode, ExecutionStats, SequentialReason};
+use crate::speedups::{LARGE_BLOCK_TXS, Speedups, ratio};
+use multilane::ExecutionStats;
 use std::time::Duration;
-
-/// From this number of transactions on a block counts in the second group of speedups: below, it is
-/// mostly overhead that is measured.
-pub(crate) const LARGE_BLOCK_TXS: usize = 50;
 
 /// One block of a run.
 #[derive(Debug)]
@@ -87,25 +84,9 @@ impl Executed {
     }
 }
 
-/// Why a block ran sequentially by the parallel executor's own judgement, or `None` if it did not.
-pub(crate) fn sequential_reason(mode: ExecutionMode) -> Option<&'static str> {
-    match mode {
-        ExecutionMode::Sequential(SequentialReason::OneThread) => Some("one thread"),
-        ExecutionMode::Sequential(SequentialReason::SmallBlock) => Some("small block"),
-        ExecutionMode::Sequential(SequentialReason::OneChain) => Some("one chain"),
-        ExecutionMode::Sequential(SequentialReason::MostlyTransfers) => Some("transfers"),
-        ExecutionMode::Sequential(_) => Some("no gain expected"),
-        _ => None,
-    }
-}
-
 /// The predicted share of the block's gas that no number of threads makes shorter.
 pub(crate) fn critical_path_share(stats: &ExecutionStats) -> Option<f64> {
     (stats.predicted_gas > 0).then(|| stats.critical_path_gas as f64 / stats.predicted_gas as f64)
-}
-
-fn ratio(dividend: Duration, divisor: Duration) -> Option<f64> {
-    (!divisor.is_zero()).then(|| dividend.as_secs_f64() / divisor.as_secs_f64())
 }
 
 /// Totals of a run.
@@ -154,57 +135,17 @@ impl Summary {
         self.gas_used += executed.gas_used;
         self.sequential += executed.sequential.unwrap_or_default();
         self.parallel += executed.parallel.as_ref().map(|(time, _)| *time).unwrap_or_default();
-        self.speedups.add(report.number, executed);
-        if executed.txs >= LARGE_BLOCK_TXS {
-            self.speedups_large.add(report.number, executed);
+        if let (Some(sequential), Some((parallel, _))) = (executed.sequential, &executed.parallel) {
+            self.speedups.add(report.number, sequential, *parallel);
+            if executed.txs >= LARGE_BLOCK_TXS {
+                self.speedups_large.add(report.number, sequential, *parallel);
+            }
         }
     }
 
     /// Blocks that are not verified, for whatever reason.
     pub(crate) const fn failed(&self) -> usize {
         self.blocks - self.verified
-    }
-}
-
-/// Speedups over a group of blocks, as far as both engines ran.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Speedups {
-    pub(crate) blocks: usize,
-    sum: f64,
-    /// The worst and the best speedup with its block.
-    pub(crate) worst: Option<(f64, u64)>,
-    pub(crate) best: Option<(f64, u64)>,
-    sequential: Duration,
-    parallel: Duration,
-}
-
-impl Speedups {
-    fn add(&mut self, number: u64, executed: &Executed) {
-        let (Some(speedup), Some(sequential), Some((parallel, _))) =
-            (executed.speedup(), executed.sequential, &executed.parallel)
-        else {
-            return;
-        };
-        self.blocks += 1;
-        self.sum += speedup;
-        self.sequential += sequential;
-        self.parallel += *parallel;
-        if self.worst.is_none_or(|(worst, _)| speedup < worst) {
-            self.worst = Some((speedup, number));
-        }
-        if self.best.is_none_or(|(best, _)| speedup > best) {
-            self.best = Some((speedup, number));
-        }
-    }
-
-    /// Sequential time of the group over its parallel time.
-    pub(crate) fn total(&self) -> Option<f64> {
-        ratio(self.sequential, self.parallel)
-    }
-
-    /// Arithmetic mean of the blocks' speedups.
-    pub(crate) fn mean(&self) -> Option<f64> {
-        (self.blocks > 0).then(|| self.sum / self.blocks as f64)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The report for people.
 
 use super::{
-    report::{
-        BlockReport, Executed, FailureKind, LARGE_BLOCK_TXS, Speedups, Summary,
-        critical_path_share, sequential_reason,
-    },
+    report::{BlockReport, Executed, FailureKind, Summary, critical_path_share},
     settings::Settings,
     verdict::Outcome,
+};
+use crate::{
+    mode::sequential_reason,
+    speedups::LARGE_BLOCK_TXS,
+    text::{aligned, grouped, millis, percent, print_speedups, show, times},
 };
 use multilane::ExecutionStats;
 use std::{
@@ -48,22 +50,8 @@ fn print_blocks(
     let mut rows = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     rows.extend(blocks.iter().map(|block| row(settings, block)));
 
-    let columns = rows[0].len();
-    let widths: Vec<_> = (0..columns)
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for (index, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Words to the left, numbers to the right.
-            let is_word = matches!(rows[0][column].as_str(), "fork" | "mode" | "verdict");
-            line.push_str(&if is_word {
-                format!("{cell:<width$}  ")
-            } else {
-                format!("{cell:>width$}  ")
-            });
-        }
-        writeln!(out, "{}", line.trim_end())?;
+    for (index, line) in aligned(&rows, &["fork", "mode", "verdict"]).enumerate() {
+        writeln!(out, "{line}")?;
         if settings.is_verbose
             && let Some(Ok(executed)) = index.checked_sub(1).map(|index| &blocks[index].result)
         {
@@ -178,8 +166,9 @@ fn print_totals(out: &mut impl Write, settings: &Settings, summary: &Summary) ->
         let engine = format!("parallel, {threads} thread{plural}{runs}");
         print_rate(out, &engine, summary, summary.parallel)?;
     }
-    print_speedups(out, "all blocks", &summary.speedups)?;
-    print_speedups(out, &format!("{LARGE_BLOCK_TXS} transactions or more"), &summary.speedups_large)
+    print_speedups(out, "speedup of all blocks", &summary.speedups)?;
+    let large = format!("speedup of {LARGE_BLOCK_TXS} transactions or more");
+    print_speedups(out, &large, &summary.speedups_large)
 }
 
 fn print_rate(
@@ -195,64 +184,4 @@ fn print_rate(
         write!(out, ", {mgas:.1} Mgas/s, {:.0} transactions/s", summary.txs as f64 / seconds)?;
     }
     writeln!(out)
-}
-
-fn print_speedups(out: &mut impl Write, group: &str, speedups: &Speedups) -> io::Result<()> {
-    let (Some(total), Some(mean), Some((worst, worst_block)), Some((best, best_block))) =
-        (speedups.total(), speedups.mean(), speedups.worst, speedups.best)
-    else {
-        return Ok(());
-    };
-    writeln!(
-        out,
-        "speedup of {group} ({}): total {}, mean {}, worst {} (block {worst_block}), \
-         best {} (block {best_block})",
-        speedups.blocks,
-        times(total),
-        times(mean),
-        times(worst),
-        times(best),
-    )
-}
-
-fn show(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "-".into(), |value| value.to_string())
-}
-
-fn millis(time: Duration) -> String {
-    format!("{:.2}", time.as_secs_f64() * 1e3)
-}
-
-fn times(speedup: f64) -> String {
-    format!("{speedup:.2}x")
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        let examples = [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")];
-        for (number, text) in examples {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

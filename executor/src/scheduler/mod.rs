@@ -72,7 +72,9 @@ pub(crate) struct Scheduler<'plan> {
 }
 
 impl<'plan> Scheduler<'plan> {
-    pub(crate) fn new(plan: &'plan ExecutionPlan, threads: usize) -> Self {
+    /// `delivers` says whether results are delivered meanwhile, so that there can be too many that
+    /// wait for it.
+    pub(crate) fn new(plan: &'plan ExecutionPlan, threads: usize, delivers: bool) -> Self {
         let transactions = plan.transactions();
         let positions = || (0..transactions).map(TxIndex::new);
         let mean_gas = plan.gas() / transactions.max(1) as u64;
@@ -85,7 +87,7 @@ impl<'plan> Scheduler<'plan> {
             blockers: positions().map(|i| AtomicU32::new(plan.predecessors(i) + 1)).collect(),
             cursor: AtomicUsize::new(0),
             frontier: AtomicUsize::new(0),
-            delivered: AtomicUsize::new(0),
+            delivered: AtomicUsize::new(if delivers { 0 } else { transactions }),
             depth: AtomicUsize::new(DEPTH_START),
             batch: batch as usize,
             ready: Mutex::default(),

@@ -1,5 +1,6 @@
 //! What a worker's EVM reads from: the block's multi-version state, over the worker's own source.
 
+use super::Accesses;
 use crate::{
     error::{SourceError, SourceRead},
     pipeline::BlockContext,
@@ -12,6 +13,7 @@ use core::fmt;
 use multilane_state::{
     StateLocation, TxIndex,
     multi_version::{AccountEntry, AccountRead, AccountValue, BalanceUse, SlotRead},
+    unshared_code,
 };
 use revm::{
     Database,
@@ -24,15 +26,15 @@ use std::error::Error;
 pub(crate) struct WorkerDb<'block, DB> {
     block: &'block BlockContext,
     source: DB,
-    /// This worker's copies of the codes it has met. A `Bytecode` is reference-counted: a copy per
-    /// worker keeps the count of a hot contract in one core's cache.
+    /// This worker's own copies of the codes it has met.
     codes: B256Map<Bytecode>,
+    /// This worker's own copy of no code at all.
+    no_code: Bytecode,
     block_hashes: HashMap<u64, B256>,
     reader: TxIndex,
     /// Whether every transaction before the reader is committed, so that nothing is a guess.
     at_frontier: bool,
-    pub(crate) accounts: Vec<AccountRead<'block>>,
-    pub(crate) slots: Vec<SlotRead<'block>>,
+    pub(crate) accesses: Accesses<'block>,
 }
 
 impl<'block, DB> WorkerDb<'block, DB>
@@ -44,20 +46,19 @@ where
             block,
             source,
             codes: B256Map::default(),
+            no_code: unshared_code(&Bytecode::default()),
             block_hashes: HashMap::default(),
             reader: TxIndex::FIRST,
             at_frontier: false,
-            accounts: Vec::new(),
-            slots: Vec::new(),
+            accesses: Accesses::default(),
         }
     }
 
-    /// Starts recording for a transaction.
-    pub(crate) fn begin(&mut self, reader: TxIndex, at_frontier: bool) {
+    /// Starts recording for a transaction, in vectors that are empty.
+    pub(crate) fn begin(&mut self, reader: TxIndex, at_frontier: bool, accesses: Accesses<'block>) {
         self.reader = reader;
         self.at_frontier = at_frontier;
-        self.accounts.clear();
-        self.slots.clear();
+        self.accesses = accesses;
     }
 
     /// Notes that the execution saw the balance of an account.
@@ -83,7 +84,7 @@ where
     }
 
     fn read_of(&mut self, address: Address) -> Option<&mut AccountRead<'block>> {
-        self.accounts.iter_mut().find(|read| read.entry.address() == address)
+        self.accesses.account_reads.iter_mut().find(|read| read.entry.address() == address)
     }
 
     /// Makes sure that an account's committed value is known, and returns it.
@@ -97,6 +98,33 @@ where
         }
     }
 
+    /// Reads an account, as far as the EVM knows it without its code, and records the read.
+    pub(super) fn account(
+        &mut self,
+        address: Address,
+    ) -> Result<&mut AccountRead<'block>, SourceError> {
+        let entry = self.block.state.account(address);
+        let mut served = match entry.guess(self.reader) {
+            Some(value) => value,
+            None => {
+                let value = self.load_account(entry)?;
+                entry.guess(self.reader).unwrap_or(value)
+            }
+        };
+        if !self.at_frontier
+            && let Some(nonce) = self.block.nonces.before(address, self.reader)
+            && let Some(value) = &mut served
+        {
+            value.nonce = nonce;
+        }
+        let exact = !self.block.rules.balances_commute;
+        let balance = if exact { BalanceUse::Exact } else { BalanceUse::UNUSED };
+        let reads = &mut self.accesses.account_reads;
+        reads.push(AccountRead { entry, served, balance, exact_nonce: exact });
+        let last = reads.len() - 1;
+        Ok(&mut reads[last])
+    }
+
     fn load_account(&mut self, entry: &AccountEntry) -> Result<Option<AccountValue>, SourceError> {
         let address = entry.address();
         let info = self.source.basic(address).map_err(|cause| {
@@ -106,7 +134,7 @@ where
         if let Some(AccountInfo { code: Some(code), code_hash, .. }) = info
             && !code.is_empty()
         {
-            self.codes.entry(code_hash).or_insert(code);
+            self.codes.entry(code_hash).or_insert_with(|| unshared_code(&code));
         }
         entry.load(value);
         Ok(value)
@@ -130,7 +158,7 @@ where
                 entry.guess(account, self.reader).unwrap_or(value)
             }
         };
-        self.slots.push(SlotRead { entry, account, served });
+        self.accesses.slot_reads.push(SlotRead { entry, account, served });
         Ok(served)
     }
 }
@@ -142,30 +170,9 @@ where
     type Error = SourceError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
-        let entry = self.block.state.account(address);
-        let mut served = match entry.guess(self.reader) {
-            Some(value) => value,
-            None => {
-                let value = self.load_account(entry)?;
-                entry.guess(self.reader).unwrap_or(value)
-            }
-        };
-        if !self.at_frontier
-            && let Some(nonce) = self.block.nonces.before(address, self.reader)
-            && let Some(value) = &mut served
-        {
-            value.nonce = nonce;
-        }
-        let balance =
-            if self.block.rules.balances_commute { BalanceUse::UNUSED } else { BalanceUse::Exact };
-        let id = AccountId::new(self.accounts.len());
-        self.accounts.push(AccountRead {
-            entry,
-            served,
-            balance,
-            exact_nonce: !self.block.rules.balances_commute,
-        });
-        Ok(served.map(|value| AccountInfo {
+        let id = AccountId::new(self.accesses.account_reads.len());
+        let Some(value) = self.account(address)?.served else { return Ok(None) };
+        Ok(Some(AccountInfo {
             balance: value.balance,
             nonce: value.nonce,
             code_hash: value.code_hash,
@@ -174,7 +181,7 @@ where
             // the bundle lists new code by it, that of accounts without any included. All other
             // code is loaded when it is run.
             code: if value.code_hash == KECCAK_EMPTY {
-                Some(Bytecode::default())
+                Some(self.no_code.clone())
             } else {
                 self.block.new_code(&value.code_hash)
             },
@@ -183,7 +190,7 @@ where
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, SourceError> {
         if code_hash == KECCAK_EMPTY {
-            return Ok(Bytecode::default());
+            return Ok(self.no_code.clone());
         }
         if let Some(code) = self.codes.get(&code_hash) {
             return Ok(code.clone());
@@ -195,6 +202,7 @@ where
                 .code_by_hash(code_hash)
                 .map_err(|cause| SourceError::new(SourceRead::CodeHash(code_hash), cause))?,
         };
+        let code = unshared_code(&code);
         self.codes.insert(code_hash, code.clone());
         Ok(code)
     }
@@ -209,7 +217,7 @@ where
         account_id: AccountId,
         slot: U256,
     ) -> Result<U256, SourceError> {
-        match self.accounts.get(account_id.get()) {
+        match self.accesses.account_reads.get(account_id.get()) {
             Some(read) if read.entry.address() == address => {
                 let account = read.entry;
                 self.storage_of(account, slot)

@@ -6,6 +6,7 @@
 mod balance_watch;
 mod beneficiary;
 mod database;
+mod transfer;
 
 use crate::{error::SourceError, pipeline::BlockContext};
 use alloy_evm::{EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
@@ -17,7 +18,7 @@ use multilane_state::{
     TxIndex,
     multi_version::{
         AccountEntry, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
-        BalanceUse, SlotEntry, SlotRead,
+        BalanceUse, SlotEntry, SlotRead, SlotWrite,
     },
 };
 use revm::{
@@ -35,6 +36,7 @@ use revm::{
     state::{Account, EvmState},
 };
 use std::error::Error;
+use transfer::TransferRules;
 
 type WorkerEvm<'block, DB> = Evm<
     EthEvmContext<WorkerDb<'block, DB>>,
@@ -44,6 +46,11 @@ type WorkerEvm<'block, DB> = Evm<
     EthFrame,
 >;
 
+/// How many sets of vectors a worker keeps for later executions.
+const SPARE_MAX: usize = 64;
+/// Largest capacity of an account map that is cleared and used again.
+const RECYCLED_CAPACITY_MAX: usize = 128;
+
 /// One thread's execution engine for one block.
 pub(crate) struct Worker<'block, DB>
 where
@@ -51,36 +58,64 @@ where
 {
     block: &'block BlockContext,
     evm: WorkerEvm<'block, DB>,
+    /// Where plain transfers need no EVM, how they are done.
+    transfers: Option<TransferRules>,
+    /// Vectors of outcomes that have been committed.
+    spare: Vec<Accesses<'block>>,
 }
 
 /// What one incarnation of a transaction read, did and resulted in.
 pub(crate) struct TxOutcome<'block> {
     /// The result, or why the transaction cannot be included. An error of a speculative
     /// incarnation means nothing: the transaction is executed again at the frontier.
-    pub(crate) result: Result<Executed<'block>, EVMError<SourceError>>,
-    /// The read set.
-    pub(crate) account_reads: Vec<AccountRead<'block>>,
-    /// The read set's slots.
-    pub(crate) slot_reads: Vec<SlotRead<'block>>,
+    pub(crate) result: Result<Executed, EVMError<SourceError>>,
+    pub(crate) accesses: Accesses<'block>,
 }
 
 /// A transaction that ran.
-pub(crate) struct Executed<'block> {
+pub(crate) struct Executed {
     pub(crate) result: ExecutionResult<HaltReason>,
-    /// Finalized changes, as the values that were served imply them.
+    /// Finalized changes, as the values that were served imply them. Empty where nobody wants them.
     pub(crate) state: EvmState,
-    pub(crate) account_writes: Vec<(&'block AccountEntry, AccountWrite)>,
-    pub(crate) slot_writes: Vec<(&'block SlotEntry, U256)>,
     /// What is still owed to the beneficiary, in wei.
     pub(crate) deferred_fee: Option<U256>,
+}
+
+/// The read set and the write set of an incarnation.
+///
+/// The vectors outlive it: whoever commits the outcome gives them to the next execution.
+#[derive(Debug, Default)]
+pub(crate) struct Accesses<'block> {
+    pub(crate) account_reads: Vec<AccountRead<'block>>,
+    pub(crate) slot_reads: Vec<SlotRead<'block>>,
+    pub(crate) account_writes: Vec<WrittenAccount<'block>>,
+    pub(crate) slot_writes: Vec<(&'block SlotEntry, SlotWrite)>,
+}
+
+/// An account in a write set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrittenAccount<'block> {
+    pub(crate) entry: &'block AccountEntry,
+    pub(crate) write: AccountWrite,
+    /// How many of the slot writes, after those of the accounts before, are this account's.
+    pub(crate) slots: usize,
+}
+
+impl Accesses<'_> {
+    fn clear(&mut self) {
+        self.account_reads.clear();
+        self.slot_reads.clear();
+        self.account_writes.clear();
+        self.slot_writes.clear();
+    }
 }
 
 impl<'block, DB> Worker<'block, DB>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
-    pub(crate) fn new(block: &'block BlockContext, env: EvmEnv, source: DB) -> Self {
-        let EvmEnv { cfg_env, block_env, .. } = env;
+    pub(crate) fn new(block: &'block BlockContext, env: &EvmEnv, source: DB) -> Self {
+        let EvmEnv { cfg_env, block_env, .. } = env.clone();
         let precompiles = PrecompilesMap::from_static(Precompiles::new(
             PrecompileSpecId::from_spec_id(cfg_env.spec),
         ));
@@ -93,7 +128,7 @@ where
         if block.rules.balances_commute {
             balance_watch::install(&mut evm.instruction);
         }
-        Self { block, evm }
+        Self { block, evm, transfers: TransferRules::of(block, env), spare: Vec::new() }
     }
 
     /// The database behind the EVM.
@@ -111,7 +146,11 @@ where
         tx: &TxEnv,
         at_frontier: bool,
     ) -> TxOutcome<'block> {
-        self.db().begin(index, at_frontier);
+        if let Some(outcome) = self.transfer(index, tx, at_frontier) {
+            return outcome;
+        }
+        let accesses = self.spare.pop().unwrap_or_default();
+        self.db().begin(index, at_frontier, accesses);
         let handler = &mut DeferredFeeHandler::new();
         self.evm.ctx.set_tx(tx.clone());
         let result = handler.run(&mut self.evm);
@@ -122,15 +161,32 @@ where
 
         let result = result.map(|result| {
             self.note_sender_and_authorities(tx);
-            let (account_writes, slot_writes) = self.writes(&mut state);
-            Executed { result, state, account_writes, slot_writes, deferred_fee }
+            self.write_set(&mut state);
+            Executed { result, state: self.take_or_recycle(index, state), deferred_fee }
         });
-        let db = self.db();
-        TxOutcome {
-            result,
-            account_reads: std::mem::take(&mut db.accounts),
-            slot_reads: std::mem::take(&mut db.slots),
+        TxOutcome { result, accesses: std::mem::take(&mut self.db().accesses) }
+    }
+
+    /// Gives the vectors of an outcome to a later execution.
+    pub(crate) fn recycle(&mut self, mut accesses: Accesses<'block>) {
+        if self.spare.len() < SPARE_MAX {
+            accesses.clear();
+            self.spare.push(accesses);
         }
+    }
+
+    /// The finalized changes, where somebody wants them. Where not, their map goes back to the
+    /// journal, which would otherwise grow a new one.
+    fn take_or_recycle(&mut self, index: TxIndex, mut state: EvmState) -> EvmState {
+        if self.block.keeps_changes_of(index) {
+            return state;
+        }
+        // Clearing costs time in proportion to the capacity.
+        if state.capacity() <= RECYCLED_CAPACITY_MAX {
+            state.clear();
+            self.evm.ctx.journaled_state.inner.state = state;
+        }
+        EvmState::default()
     }
 
     /// Makes the worker usable again after a panic inside an execution.
@@ -151,7 +207,8 @@ where
         db.nonce_was_seen(sender);
         // The balance had to cover the most that the transaction can cost. The transfer of its
         // value, later on, needs no more than that.
-        let served = db.accounts.iter_mut().find(|read| read.entry.address() == sender);
+        let served =
+            db.accesses.account_reads.iter_mut().find(|read| read.entry.address() == sender);
         if let Some(read) = served {
             match (read.served, tx.max_balance_spending()) {
                 (Some(value), Ok(needed)) => read.balance.require(value.balance, needed),
@@ -160,8 +217,13 @@ where
         }
         // Where somebody holds sums that could overflow another's balance, revm's checks depend on
         // every balance exactly.
-        if db.accounts.iter().any(|read| read.served.is_some_and(|value| !value.is_commutative())) {
-            for read in &mut db.accounts {
+        if db
+            .accesses
+            .account_reads
+            .iter()
+            .any(|read| read.served.is_some_and(|value| !value.is_commutative()))
+        {
+            for read in &mut db.accesses.account_reads {
                 read.balance = BalanceUse::Exact;
             }
         }
@@ -173,17 +235,11 @@ where
         }
     }
 
-    /// The write set that the finalized changes amount to.
-    #[expect(clippy::type_complexity, reason = "the two halves of a write set, used once")]
-    fn writes(
-        &mut self,
-        state: &mut EvmState,
-    ) -> (Vec<(&'block AccountEntry, AccountWrite)>, Vec<(&'block SlotEntry, U256)>) {
+    /// Notes the write set that the finalized changes amount to.
+    fn write_set(&mut self, state: &mut EvmState) {
         let block = self.block;
-        let reads = &self.evm.ctx.journaled_state.database.accounts;
-        let mut account_writes = Vec::with_capacity(reads.len());
-        let mut slot_writes = Vec::new();
-        for read in reads {
+        let accesses = &mut self.evm.ctx.journaled_state.database.accesses;
+        for read in &accesses.account_reads {
             let address = read.entry.address();
             let Some(account) = state.get_mut(&address) else { continue };
             // The id meant something to this worker's database alone.
@@ -198,33 +254,38 @@ where
             {
                 block.add_new_code(hash, code);
             }
-            if !matches!(write.kind, AccountWriteKind::Remove) {
-                for (slot, value) in account.changed_storage_slots() {
-                    slot_writes.push((block.state.slot(address, *slot), value.present_value));
+            let slots_before = accesses.slot_writes.len();
+            if !write.removes() {
+                for (key, slot) in account.changed_storage_slots() {
+                    let write =
+                        SlotWrite { original: slot.original_value, present: slot.present_value };
+                    accesses.slot_writes.push((block.state.slot(address, *key), write));
                 }
             }
-            // Removing what does not exist changes nothing, and neither does a mere touch.
-            let removes_nothing =
-                read.served.is_none() && matches!(write.kind, AccountWriteKind::Remove);
-            if !write.is_noop() && !removes_nothing {
-                account_writes.push((read.entry, write));
+            let slots = accesses.slot_writes.len() - slots_before;
+            // Clearing what does not exist changes nothing, and neither does a mere touch.
+            let is_nothing = match write.kind {
+                AccountWriteKind::Clear => read.served.is_none(),
+                _ => write.is_noop(),
+            };
+            if slots > 0 || !is_nothing {
+                accesses.account_writes.push(WrittenAccount { entry: read.entry, write, slots });
             }
         }
-        (account_writes, slot_writes)
     }
 }
 
 /// The write that a touched account's finalized changes amount to, in the order of cases in which
 /// revm's state applies them.
-fn account_write(account: &Account, served: Option<&AccountValue>) -> AccountWrite {
+pub(crate) fn account_write(account: &Account, served: Option<&AccountValue>) -> AccountWrite {
     let before = served.copied().unwrap_or(AccountValue::EMPTY);
     let info = &account.info;
     let kind = if account.is_selfdestructed() {
-        AccountWriteKind::Remove
+        AccountWriteKind::Destroy
     } else if account.is_created() {
         AccountWriteKind::Create
     } else if account.is_empty() {
-        AccountWriteKind::Remove
+        AccountWriteKind::Clear
     } else {
         AccountWriteKind::Update
     };

@@ -6,3 +6,4 @@ mod generated;
 mod learned;
 mod mainnet;
 mod predictors;
+mod workloads;

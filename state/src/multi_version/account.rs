@@ -2,13 +2,11 @@
 
 use crate::TxIndex;
 use alloy_primitives::{Address, B256, U256};
-use revm::{primitives::KECCAK_EMPTY, state::AccountInfo};
-use std::{
-    collections::VecDeque,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use revm::{database::AccountStatus, primitives::KECCAK_EMPTY, state::AccountInfo};
+use smallvec::SmallVec;
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 /// Balances from here on are never treated as commutative: their sums could leave 256 bits, where
@@ -177,8 +175,10 @@ pub enum AccountWriteKind {
     Update,
     /// Creates a contract; storage that was there is reset.
     Create,
-    /// Removes the account and its storage: SELFDESTRUCT, or EIP-161 state clearing.
-    Remove,
+    /// Removes the account and its storage: SELFDESTRUCT.
+    Destroy,
+    /// Removes the account, which was touched and is empty: EIP-161 state clearing.
+    Clear,
 }
 
 impl AccountWrite {
@@ -197,7 +197,12 @@ impl AccountWrite {
         !matches!(self.kind, AccountWriteKind::Update)
     }
 
-    /// Whether a later reader could tell that the write happened.
+    /// Whether the account is gone after the write.
+    pub const fn removes(&self) -> bool {
+        matches!(self.kind, AccountWriteKind::Destroy | AccountWriteKind::Clear)
+    }
+
+    /// Whether the write is a mere touch, of which a later reader can see nothing.
     pub fn is_noop(&self) -> bool {
         matches!(self.kind, AccountWriteKind::Update)
             && matches!(
@@ -210,7 +215,7 @@ impl AccountWrite {
 
     /// The account after the write.
     fn apply(&self, value: Option<AccountValue>) -> Option<AccountValue> {
-        if matches!(self.kind, AccountWriteKind::Remove) {
+        if self.removes() {
             return None;
         }
         if value.is_none() && self.is_noop() {
@@ -241,8 +246,63 @@ struct AccountCell {
     committed: Option<Option<AccountValue>>,
     /// The newest committed transaction that reset the storage.
     reset: Option<TxIndex>,
+    /// What the committed writes amount to.
+    history: AccountHistory,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: VecDeque<Pending>,
+    pending: SmallVec<[Pending; 1]>,
+}
+
+/// What the committed writes to an account amount to, in the terms of revm's bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AccountHistory {
+    /// The value before the first write.
+    pub(super) original: Option<AccountValue>,
+    /// The status before the first write.
+    pub(super) original_status: AccountStatus,
+    /// The status after the last write.
+    pub(super) status: AccountStatus,
+    /// Whether the storage was wiped on the way.
+    pub(super) storage_was_destroyed: bool,
+    /// Where the account stands among those that changed, once it did.
+    pub(super) position: Option<u32>,
+}
+
+impl AccountHistory {
+    /// The history of an account that has only been loaded.
+    fn loaded(original: Option<AccountValue>) -> Self {
+        let status = match &original {
+            None => AccountStatus::LoadedNotExisting,
+            Some(value) if value.is_empty() => AccountStatus::LoadedEmptyEIP161,
+            Some(_) => AccountStatus::Loaded,
+        };
+        Self { original, original_status: status, status, ..Self::default() }
+    }
+
+    /// Notes a write over `before`, as revm's cache does it. Whether it counts as a change: what
+    /// removes an account that is not there does not.
+    fn note(&mut self, before: Option<AccountValue>, kind: AccountWriteKind) -> bool {
+        let status = self.status;
+        self.status = match kind {
+            AccountWriteKind::Update => {
+                status.on_changed(before.is_some_and(|value| value.is_hollow()))
+            }
+            AccountWriteKind::Create => status.on_created(),
+            AccountWriteKind::Destroy => status.on_selfdestructed(),
+            AccountWriteKind::Clear => status.on_touched_empty_post_eip161(),
+        };
+        let changes = match kind {
+            AccountWriteKind::Update | AccountWriteKind::Create => return true,
+            AccountWriteKind::Destroy => status != AccountStatus::LoadedNotExisting,
+            AccountWriteKind::Clear => !matches!(
+                status,
+                AccountStatus::LoadedNotExisting
+                    | AccountStatus::Destroyed
+                    | AccountStatus::DestroyedAgain
+            ),
+        };
+        self.storage_was_destroyed |= changes;
+        changes
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +326,7 @@ impl AccountCell {
             Some(older) => self.pending[older].after,
             None => committed,
         };
-        self.pending.range(first..below).fold(before, |value, pending| pending.write.apply(value))
+        self.pending[first..below].iter().fold(before, |value, pending| pending.write.apply(value))
     }
 
     fn position(&self, writer: TxIndex) -> Result<usize, usize> {
@@ -303,7 +363,11 @@ impl AccountEntry {
 
     /// Provides the value of the prestate. The first provided one is kept.
     pub fn load(&self, value: Option<AccountValue>) {
-        self.lock().committed.get_or_insert(value);
+        let mut cell = self.lock();
+        if cell.committed.is_none() {
+            cell.committed = Some(value);
+            cell.history = AccountHistory::loaded(value);
+        }
     }
 
     /// The best guess of what transaction `reader` will find here. `None` until loaded.
@@ -334,22 +398,43 @@ impl AccountEntry {
         self.lock().remove(writer);
     }
 
-    /// Makes a write final. Only the commit frontier calls this, in block order.
+    /// Makes a write final, in block order. `None` as the writer is what happens before the first
+    /// transaction.
     ///
     /// An account that the write leaves empty stays only where `keep_empty` says so (before
-    /// EIP-161).
-    pub fn commit(&self, writer: TxIndex, write: AccountWrite, keep_empty: bool) {
+    /// EIP-161). `position` is the account's among those that changed if this is its first change;
+    /// the one that it has now is returned, or `None` if it has not changed.
+    pub(super) fn commit(
+        &self,
+        writer: Option<TxIndex>,
+        write: AccountWrite,
+        keep_empty: bool,
+        position: u32,
+    ) -> Option<u32> {
         if write.resets_storage() {
             self.may_be_reset.store(true, Ordering::Release);
         }
-        let mut cell = self.lock();
-        cell.remove(writer);
+        let cell = &mut *self.lock();
+        if let Some(writer) = writer {
+            cell.remove(writer);
+        }
         let before = cell.committed.unwrap_or_default();
         let after = write.apply(before);
         cell.committed = Some(after.filter(|value| keep_empty || !value.is_empty()));
         if write.resets_storage() {
-            cell.reset = Some(writer);
+            cell.reset = writer;
         }
+        if cell.history.note(before, write.kind) {
+            cell.history.position.get_or_insert(position);
+        }
+        cell.history.position
+    }
+
+    /// What the committed writes amount to: history, present value, and the newest transaction
+    /// that reset the storage.
+    pub(super) fn outcome(&self) -> (AccountHistory, Option<AccountValue>, Option<TxIndex>) {
+        let cell = self.lock();
+        (cell.history, cell.committed.unwrap_or_default(), cell.reset)
     }
 
     /// The newest transaction below `reader` that resets the storage, as far as is known.
@@ -384,6 +469,10 @@ mod tests {
     const NONCE_ONE: AccountValue =
         AccountValue { balance: U256::ZERO, nonce: 1, code_hash: KECCAK_EMPTY };
 
+    fn commit(entry: &AccountEntry, writer: usize, write: AccountWrite, keep_empty: bool) {
+        entry.commit(Some(TxIndex::new(writer)), write, keep_empty, 0);
+    }
+
     fn with_balance(balance: u64) -> AccountValue {
         AccountValue { balance: U256::from(balance), ..NONCE_ONE }
     }
@@ -410,7 +499,7 @@ mod tests {
         assert_eq!(guess(3), 17);
         entry.retract(TxIndex::new(2));
         assert_eq!(guess(3), 12);
-        entry.commit(TxIndex::new(1), AccountWrite::credit(U256::from(3)), false);
+        commit(&entry, 1, AccountWrite::credit(U256::from(3)), false);
         assert_eq!(guess(0), 13);
     }
 
@@ -479,7 +568,7 @@ mod tests {
                 balance: BalanceChange::Sub(U256::from(7)),
                 ..AccountWrite::credit(U256::ZERO)
             };
-            entry.commit(TxIndex::FIRST, take_all, keep_empty);
+            commit(&entry, 0, take_all, keep_empty);
             assert_eq!(entry.committed(), Some(keep_empty.then_some(AccountValue::EMPTY)));
         }
     }
@@ -497,7 +586,7 @@ mod tests {
         assert_eq!(entry.newest_reset(TxIndex::new(4)), None);
         assert_eq!(entry.newest_reset(TxIndex::new(5)), Some(TxIndex::new(4)));
         assert_eq!(entry.committed_reset(), None);
-        entry.commit(TxIndex::new(4), create, false);
+        commit(&entry, 4, create, false);
         assert_eq!(entry.committed_reset(), Some(TxIndex::new(4)));
     }
 }

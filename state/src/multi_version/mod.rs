@@ -20,6 +20,7 @@
 //! *Must not know*: who executes when, or what a transaction is.
 
 mod account;
+mod changes;
 mod slot;
 mod table;
 
@@ -27,7 +28,8 @@ pub use account::{
     AccountEntry, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
     BalanceUse,
 };
-pub use slot::{SlotEntry, SlotRead};
+pub use changes::{AccountOutcome, ChangedAccounts, CommittedChanges, bundle};
+pub use slot::{SlotEntry, SlotRead, SlotWrite};
 
 use alloy_primitives::{Address, U256, map::DefaultHashBuilder};
 use core::{fmt, hash::BuildHasher};

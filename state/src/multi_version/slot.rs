@@ -3,10 +3,8 @@
 use super::AccountEntry;
 use crate::TxIndex;
 use alloy_primitives::{Address, U256};
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use smallvec::SmallVec;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A read of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +38,20 @@ struct SlotCell {
     committed: Option<U256>,
     /// The newest committed transaction that wrote the slot.
     writer: Option<TxIndex>,
+    /// The value before the first committed write since the storage was last reset, once there is
+    /// a write.
+    original: Option<U256>,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: VecDeque<(TxIndex, U256)>,
+    pending: SmallVec<[(TxIndex, U256); 1]>,
+}
+
+/// A transaction's change of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotWrite {
+    /// The value before the transaction.
+    pub original: U256,
+    /// The value after it.
+    pub present: U256,
 }
 
 impl SlotEntry {
@@ -108,14 +118,35 @@ impl SlotEntry {
         }
     }
 
-    /// Makes a write final. Only the commit frontier calls this, in block order.
-    pub fn commit(&self, writer: TxIndex, value: U256) {
-        let mut cell = self.lock();
-        if let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index) {
+    /// Makes a write final, in block order. `None` as the writer is what happens before the first
+    /// transaction; `reset` is the newest one that reset the account's storage. Whether this is the
+    /// slot's first committed write.
+    pub(super) fn commit(
+        &self,
+        writer: Option<TxIndex>,
+        write: SlotWrite,
+        reset: Option<TxIndex>,
+    ) -> bool {
+        let cell = &mut *self.lock();
+        if let Some(writer) = writer
+            && let Ok(at) = cell.pending.binary_search_by_key(&writer, |(index, _)| *index)
+        {
             cell.pending.remove(at);
         }
-        cell.committed = Some(value);
-        cell.writer = Some(writer);
+        let first = cell.original.is_none();
+        if first || cell.writer < reset {
+            cell.original = Some(write.original);
+        }
+        cell.committed = Some(write.present);
+        cell.writer = writer;
+        first
+    }
+
+    /// What the committed writes since the last reset of the storage amount to, if anything.
+    pub(super) fn outcome(&self, reset: Option<TxIndex>) -> Option<SlotWrite> {
+        let cell = self.lock();
+        let (original, present) = (cell.original?, cell.committed?);
+        (cell.writer >= reset && original != present).then_some(SlotWrite { original, present })
     }
 }
 
@@ -142,7 +173,9 @@ mod tests {
         assert_eq!([guess(1), guess(2), guess(4)], [Some(5), Some(10), Some(30)]);
         slot.retract(TxIndex::new(3));
         assert_eq!(guess(4), Some(10));
-        slot.commit(TxIndex::new(1), U256::from(11));
+        let write = SlotWrite { original: U256::from(5), present: U256::from(11) };
+        assert!(slot.commit(Some(TxIndex::new(1)), write, None));
+        assert!(!slot.commit(Some(TxIndex::new(1)), write, None));
         assert_eq!(slot.committed(account), Some(U256::from(11)));
     }
 
@@ -160,8 +193,10 @@ mod tests {
 
         let read = SlotRead { entry: old, account, served: U256::from(5) };
         assert!(read.stands());
-        account.commit(TxIndex::new(2), CREATE, false);
-        new.commit(TxIndex::new(2), U256::from(9));
+        let creator = Some(TxIndex::new(2));
+        account.commit(creator, CREATE, false, 0);
+        let write = SlotWrite { original: U256::ZERO, present: U256::from(9) };
+        new.commit(creator, write, account.committed_reset());
         assert!(!read.stands());
         assert_eq!(old.committed(account), Some(U256::ZERO));
         assert_eq!(new.committed(account), Some(U256::from(9)));

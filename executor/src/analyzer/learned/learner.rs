@@ -19,10 +19,16 @@ use revm::{
     primitives::{TxKind, map::HashMap},
     state::EvmState,
 };
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Lessons on one function in one block.
 const LESSONS_PER_FUNCTION: usize = 4;
+
+/// Of so many predictions by a template that has proved itself, one is compared with what happened.
+const REVIEWED_SHARE: usize = 16;
 
 /// A transaction to learn from.
 #[derive(Debug)]
@@ -65,6 +71,22 @@ impl<'a> Learner<'a> {
         }
     }
 
+    /// The transactions whose changes are to be kept, for [`consider`](Self::consider) to look at.
+    ///
+    /// Those that nothing was predicted for, or whose template is new or has been wrong; of the
+    /// others one in [`REVIEWED_SHARE`], to notice when that changes.
+    pub(crate) fn studied(&self) -> Box<[bool]> {
+        let is_studied = |(index, tx): (usize, &TxEnv)| {
+            let calls = matches!(tx.kind(), TxKind::Call(_)) && !tx.input().is_empty();
+            let prediction = self.predictions.get(index).and_then(Option::as_ref);
+            calls
+                && prediction.is_none_or(|prediction| {
+                    index.is_multiple_of(REVIEWED_SHARE) || self.profile.doubts(prediction)
+                })
+        };
+        self.transactions.iter().enumerate().map(is_studied).collect()
+    }
+
     /// Looks at a transaction that is final.
     pub(crate) fn consider(&mut self, index: usize, last: &ResultAndState<HaltReason>) {
         let changes = &last.state;
@@ -102,7 +124,10 @@ impl<'a> Learner<'a> {
                 if !self.profile.lessons.take(*gas) {
                     break;
                 }
-                teach(self.profile, self.env, &self.transactions[*index], changes);
+                // Nothing that goes wrong here may reach a block that has been executed. Unwind
+                // safety: templates are replaced whole.
+                let lesson = || teach(self.profile, self.env, &self.transactions[*index], changes);
+                let _ = panic::catch_unwind(AssertUnwindSafe(lesson));
             }
         };
         workers.run(|_| work(), &work);

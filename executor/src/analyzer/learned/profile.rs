@@ -45,6 +45,8 @@ struct Entry {
     /// Share of the predicted slots that were accessed, the latest predictions counting most, in
     /// parts of [`PRECISION_ONE`].
     precision: AtomicU32,
+    /// Predictions that turned out right since the template was changed.
+    confirmed: AtomicU32,
     size: usize,
 }
 
@@ -61,6 +63,25 @@ impl Templates {
     fn is_unreliable(&self, key: &TemplateKey) -> bool {
         let entry = self.entries.get(key);
         entry.is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 5 * 3)
+    }
+
+    /// Notes that a prediction was right in everything.
+    fn confirm(&self, key: &TemplateKey) {
+        if let Some(entry) = self.entries.get(key) {
+            entry.confirmed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many predictions were right since the template was changed.
+    fn confirmed(&self, key: &TemplateKey) -> u32 {
+        self.entries.get(key).map_or(0, |entry| entry.confirmed.load(Ordering::Relaxed))
+    }
+
+    /// Whether the latest predictions by this template named slots that were not accessed.
+    fn has_erred(&self, key: &TemplateKey) -> bool {
+        let entry = self.entries.get(key);
+        entry
+            .is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 100 * 99)
     }
 
     /// Notes how a prediction turned out: how many slots it named, and how many of them were right.
@@ -107,6 +128,8 @@ pub struct LearnedPrediction {
 
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
+/// Right predictions from which on a template counts as proven.
+const PROVEN_FROM: u32 = 4;
 /// One, in fixed point.
 const PRECISION_ONE: u32 = 1 << 16;
 /// Gas that blocks use for one unit of gas to learn, and to explore, with.
@@ -194,6 +217,14 @@ impl Profile {
         teach(self, env, tx, changes);
     }
 
+    /// Whether a prediction is by a template that has not proved itself, or was wrong lately, or is
+    /// incomplete.
+    pub(super) fn doubts(&self, prediction: &LearnedPrediction) -> bool {
+        self.templates.confirmed(&prediction.key) < PROVEN_FROM
+            || prediction.unknown_calls > 0
+            || self.templates.has_erred(&prediction.key)
+    }
+
     /// Compares what a transaction did with what was predicted. Whether there is something to
     /// [`learn`](Self::learn) from it.
     #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
@@ -214,7 +245,11 @@ impl Profile {
             }
         }
         self.templates.rate(&prediction.key, named, right);
-        right < named || right < accessed || missed_writes > 0
+        let is_right = right == named && right == accessed && missed_writes == 0;
+        if is_right {
+            self.templates.confirm(&prediction.key);
+        }
+        !is_right
     }
 
     /// Predicts a transaction's accesses, where it calls a function that has been learned.
@@ -313,7 +348,8 @@ impl Profile {
             self.templates.entries.get(&key).map(|entry| entry.precision.load(Ordering::Relaxed));
         let precision = known.unwrap_or(PRECISION_ONE);
         let precision = AtomicU32::new(precision);
-        let entry = Entry { template: Arc::new(template), used, precision, size };
+        let confirmed = AtomicU32::new(0);
+        let entry = Entry { template: Arc::new(template), used, precision, confirmed, size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);

@@ -1,35 +1,36 @@
-//! What is shown while blocks are replayed: on standard error, and only to people.
+//! What is shown during long work: on standard error, and only to people.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
-/// A progress bar over blocks, invisible where standard error is not a terminal.
+/// A progress bar, invisible where standard error is not a terminal.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(crate) fn new(blocks: usize, is_quiet: bool) -> Self {
+    /// A bar over `count` of some `units`, such as blocks.
+    pub(crate) fn new(count: usize, units: &str, is_quiet: bool) -> Self {
         if is_quiet {
             return Self(ProgressBar::hidden());
         }
         let target = ProgressDrawTarget::stderr_with_hz(8);
-        let bar = ProgressBar::with_draw_target(Some(blocks as u64), target);
-        if let Ok(style) = ProgressStyle::with_template(
-            "{bar:32} {pos}/{len} blocks, {elapsed} elapsed, {eta} left  {msg}",
-        ) {
+        let bar = ProgressBar::with_draw_target(Some(count as u64), target);
+        if let Ok(style) = ProgressStyle::with_template(&format!(
+            "{{bar:32}} {{pos}}/{{len}} {units}, {{elapsed}} elapsed, {{eta}} left  {{msg}}",
+        )) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(500));
         Self(bar)
     }
 
-    /// Names the block that is worked on.
-    pub(crate) fn start(&self, block: u64) {
-        self.0.set_message(format!("block {block}"));
+    /// Names what is worked on.
+    pub(crate) fn start(&self, name: String) {
+        self.0.set_message(name);
     }
 
-    /// Counts a block.
-    pub(crate) fn finish_block(&self) {
+    /// Counts one unit.
+    pub(crate) fn finish_one(&self) {
         self.0.inc(1);
     }
 

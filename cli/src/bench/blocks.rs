@@ -1,0 +1,103 @@
+//! Real blocks through the arms, after everything that `multilane replay` verifies.
+
+use super::{
+    args::BlocksArgs,
+    arms::Arms,
+    case::Case,
+    check::check,
+    figures::{Figures, Subject},
+    measurement::measure,
+    session::Session,
+    settings::Settings,
+};
+use crate::{
+    args::Engine,
+    chain,
+    replay::{
+        execute_block,
+        execution::Engines,
+        load,
+        report::{BlockReport, Executed, Failure},
+    },
+    source::{FoundBlock, Source},
+};
+use multilane_fixtures::archive::ArchivedBlock;
+use std::{process::ExitCode, sync::Arc};
+
+/// Measures the blocks at the paths.
+pub(crate) fn run(args: &BlocksArgs) -> anyhow::Result<ExitCode> {
+    let chain = args.genesis.as_deref().map(chain::read_genesis).transpose()?;
+    let source = Source::open(&args.paths, args.blocks.as_ref(), chain.as_ref())?;
+    let settings = Settings::new(&args.run)?;
+    let mut session = Session::new(settings, source.blocks().count(), "blocks")?;
+    for found in source.blocks() {
+        if session.interrupt.requested() {
+            break;
+        }
+        session.step(&format!("block {}", found.number()));
+        measure_block(&mut session, &found)?;
+    }
+    session.finish()
+}
+
+fn measure_block(session: &mut Session, found: &FoundBlock<'_>) -> std::io::Result<()> {
+    let number = found.number();
+    let block = match load(found) {
+        Ok(block) => block,
+        Err(failure) => {
+            let complaint = complaint(found, Err(failure)).unwrap_or_default();
+            session.unusable(&complaint);
+            return Ok(());
+        }
+    };
+    let executed = match verify(session, &block) {
+        Ok(executed) if executed.verdict.is_verified() => executed,
+        failed => {
+            let findings: Vec<_> = failed
+                .iter()
+                .flat_map(|executed| &executed.verdict.findings)
+                .map(|finding| format!("\n    {finding}"))
+                .collect();
+            let complaint = complaint(found, failed).unwrap_or_default();
+            session.wrong(&format!("{complaint}{}", findings.concat()));
+            return Ok(());
+        }
+    };
+    match execute(session, &block, &executed) {
+        Ok(figures) => session.measured(Subject::Block { number, fork: executed.fork }, figures),
+        Err(error) => {
+            session.wrong(&format!("block {number} ({}): {error:#}", found.origin()));
+            Ok(())
+        }
+    }
+}
+
+/// What `multilane replay` says of such a block.
+fn complaint(found: &FoundBlock<'_>, result: Result<Executed, Failure>) -> Option<String> {
+    let (number, origin) = (found.number(), found.origin().to_owned());
+    BlockReport { number, origin, result }.complaint()
+}
+
+/// Everything that `multilane replay` verifies.
+fn verify(session: &Session, block: &ArchivedBlock) -> Result<Executed, Failure> {
+    let engines = Engines {
+        sequential: true,
+        parallel: session.executors.first().map(Arc::clone),
+        repeat: 0,
+        interrupt: session.interrupt.clone(),
+    };
+    execute_block(Engine::Both, &engines, block)
+}
+
+fn execute(
+    session: &Session,
+    block: &ArchivedBlock,
+    executed: &Executed,
+) -> anyhow::Result<Vec<Figures>> {
+    let ArchivedBlock { chain, input, prestate, .. } = block;
+    let case = Case { chain: chain.as_ref(), block: input, prestate, is_independent: false };
+    let arms = Arms::new(case, &session.executors)?;
+    let (_, differences) = check(&arms)?;
+    anyhow::ensure!(differences.is_empty(), "the outputs differ\n{differences}");
+    measure(&arms, executed.gas_used, session.settings.repeat, &session.interrupt)
+}

@@ -1,0 +1,117 @@
+//! All arms of a block against the clock, in turn.
+
+use super::{
+    arms::{Arm, Arms},
+    case::State,
+    figures::{Cost, Figures},
+    process::Metered,
+};
+use crate::{
+    interrupt::Interrupt,
+    timing::{Timed, median},
+};
+use multilane::ExecutionStats;
+use std::{thread, time::Duration};
+
+/// Time for an arm's threads to go back to sleep, and for the allocator to give memory back, before
+/// the next arm starts.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Runs every arm `repeat` times and gives the medians, for each number of threads.
+///
+/// The arms take turns, so that a change of the machine's speed meets all of them, in an order that
+/// changes from round to round, so that none always follows the same other one. Ctrl-C ends it after
+/// the round that it meets; without any round there are no figures.
+///
+/// # Errors
+///
+/// If an arm cannot execute the block.
+pub(crate) fn measure<DB: State>(
+    arms: &Arms<'_, DB>,
+    gas: u64,
+    repeat: usize,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<Figures>> {
+    let list = arms.list();
+    let mut runs: Vec<Vec<Run>> = list.iter().map(|_| Vec::with_capacity(repeat.min(64))).collect();
+    for round in 0..repeat {
+        if interrupt.requested() {
+            break;
+        }
+        for position in order(list.len(), round) {
+            thread::sleep(PAUSE);
+            runs[position].push(arms.run(list[position])?);
+        }
+    }
+    let costs: Vec<_> = list.into_iter().zip(runs.into_iter().map(cost)).collect();
+    let of = |arm: Arm| {
+        let (_, cost) = costs.iter().find(|(other, _)| *other == arm)?;
+        cost.as_ref()
+    };
+    let figures = |index: usize| {
+        let (parallel, stats) = of(Arm::Parallel(index))?;
+        Some(Figures {
+            txs: arms.transactions(),
+            gas,
+            threads: arms.threads(index),
+            bare: of(Arm::Bare)?.0.time,
+            sequential: of(Arm::Sequential)?.0,
+            limit: of(Arm::Limit(index)).map(|(cost, _)| cost.time),
+            parallel: *parallel,
+            stats: stats.clone()?,
+        })
+    };
+    Ok((0..arms.thread_counts()).map_while(figures).collect())
+}
+
+type Run = Metered<Option<ExecutionStats>>;
+
+/// The medians of the runs of one arm, its peak of memory, and the statistics of its median run.
+fn cost(runs: Vec<Run>) -> Option<(Cost, Option<ExecutionStats>)> {
+    let mut cpu: Vec<_> = Vec::with_capacity(runs.len());
+    cpu.extend(runs.iter().filter_map(|run| run.cpu).map(|time| Timed { time, value: () }));
+    let peak_bytes = runs.iter().filter_map(|run| run.peak_bytes).max();
+    let times = runs.into_iter().map(|run| Timed { time: run.time, value: run.value });
+    let middle = median(times.collect())?;
+    let cpu = median(cpu).map(|run| run.time);
+    Some((Cost { time: middle.time, cpu, peak_bytes }, middle.value))
+}
+
+/// The order of `count` arms in a round: each round starts one arm later, and every other round goes
+/// backwards.
+fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
+    let is_backwards = !round.is_multiple_of(2);
+    (0..count).map(move |step| {
+        let step = if is_backwards { count - 1 - step } else { step };
+        (step + round / 2) % count
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_arm_runs_once_a_round() {
+        for count in 1..6 {
+            for round in 0..12 {
+                let arms: BTreeSet<_> = order(count, round).collect();
+                assert_eq!(arms.len(), count, "{count} arms, round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_arm_always_follows_the_same_one() {
+        let followed: BTreeSet<_> = (0..5)
+            .flat_map(|round| {
+                let arms: Vec<_> = order(4, round).collect();
+                arms.windows(2).filter(|pair| pair[1] == 3).map(|pair| pair[0]).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(followed.len() > 1, "{followed:?}");
+        let first: BTreeSet<_> = (0..5).filter_map(|round| order(4, round).next()).collect();
+        assert!(first.len() > 2, "{first:?}");
+    }
+}

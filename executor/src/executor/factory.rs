@@ -1,0 +1,144 @@
+//! Whole blocks through any alloy-evm block executor that speaks Ethereum's transactions.
+
+use super::{ParallelExecutor, final_error, open, to_tx_env};
+use crate::{
+    ExecutionError, ExecutionStats, StateSource,
+    admission::GasAdmission,
+    engine::Handover,
+    error::SourceFailure,
+    frontier::Final,
+    parallel_map::parallel_map,
+    pipeline::{BlockContext, Execution},
+    source::SourceDb,
+    stats::ExecutionMode,
+};
+use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
+use alloy_eips::Encodable2718;
+use alloy_evm::{
+    Evm, EvmEnv, EvmFactory, FromRecoveredTx, FromTxWithEncoded,
+    block::{BlockExecutionResult, BlockExecutor, BlockExecutorFactory},
+    eth::EthTxResult,
+};
+use multilane_state::multi_version::CommittedChanges;
+use revm::{
+    context::{BlockEnv, TxEnv},
+    context_interface::result::HaltReason,
+    database::{BundleState, State, states::bundle_state::BundleRetention},
+    primitives::hardfork::SpecId,
+    state::EvmState,
+};
+use std::ops::ControlFlow;
+
+impl ParallelExecutor {
+    /// Executes a whole block through an alloy-evm [`BlockExecutorFactory`].
+    ///
+    /// The factory's executor does what it does in a serial run (changes before the first
+    /// transaction, commits in order, receipts, changes after the last one); the transactions
+    /// themselves run on all workers. Gas admission, which alloy-evm does in
+    /// `execute_transaction_without_commit`, is repeated before each commit. `observe` sees the
+    /// finalized state changes of each transaction before they are committed.
+    ///
+    /// The workers run mainnet's EVM under the rules of `env`, whatever EVM the factory builds: a
+    /// factory with precompiles, instructions or a handler of its own is not supported.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExecutionError`].
+    pub fn execute_block_with<'a, F, S, T>(
+        &self,
+        factory: &'a F,
+        env: EvmEnv,
+        context: F::ExecutionCtx<'a>,
+        transactions: &[Recovered<T>],
+        source: &S,
+        mut observe: impl FnMut(usize, &EvmState),
+    ) -> Result<(BlockExecutionResult<F::Receipt>, BundleState, ExecutionStats), ExecutionError>
+    where
+        F: BlockExecutorFactory<
+                Transaction = T,
+                TxExecutionResult = EthTxResult<HaltReason, T::TxType>,
+                EvmFactory: EvmFactory<
+                    Tx = TxEnv,
+                    HaltReason = HaltReason,
+                    Spec = SpecId,
+                    BlockEnv = BlockEnv,
+                >,
+            >,
+        T: TransactionEnvelope + Transaction + Encodable2718 + Sync,
+        T::TxType: Send + 'static,
+        TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
+        S: StateSource,
+    {
+        let failure = SourceFailure::default();
+        let mut state = State::builder()
+            .with_database(SourceDb::new(open(source)?, failure.clone()))
+            .with_bundle_update()
+            .build();
+        let evm = factory.evm_factory().create_evm(&mut state, env.clone());
+        let mut executor = factory.create_executor(evm, context);
+        let outside = |error| ExecutionError::from_block_error(error, None, &failure);
+        executor.apply_pre_execution_changes().map_err(outside)?;
+
+        let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
+        let mut planned = self.plan(&tx_envs, &env, source);
+        let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
+        if let ExecutionMode::Sequential(_) = planned.stats.mode {
+            for (index, transaction) in transactions.iter().enumerate() {
+                let result = executor
+                    .execute_transaction_without_commit(transaction)
+                    .map_err(|e| ExecutionError::from_block_error(e, Some(index), &failure))?;
+                observe(index, &result.result.state);
+                if let Some(learner) = &mut learner {
+                    learner.consider(index, &result.result);
+                }
+                executor.commit_transaction(result);
+            }
+            planned.stats.executions = transactions.len();
+        } else {
+            let block = BlockContext::new(&env, &tx_envs, true);
+            block.seed(&executor.evm().db().cache);
+            let mut error = None;
+            let deliver = |index: usize, last: Final| {
+                let tx = transactions[index].inner();
+                match last {
+                    Ok(result) => {
+                        observe(index, &result.state);
+                        if let Some(learner) = &mut learner {
+                            learner.consider(index, &result);
+                        }
+                        executor.commit_transaction(EthTxResult {
+                            result,
+                            blob_gas_used: tx.blob_gas_used().unwrap_or_default(),
+                            tx_type: tx.tx_type(),
+                        });
+                        ControlFlow::Continue(())
+                    }
+                    Err(cause) => {
+                        error = Some(final_error(index, cause, tx.trie_hash()));
+                        ControlFlow::Break(())
+                    }
+                }
+            };
+            let execution = Execution {
+                workers: self.workers(),
+                block: &block,
+                env: &env,
+                transactions: &tx_envs,
+                changes: CommittedChanges::default(),
+                admission: Some(GasAdmission::new(&env)),
+                handover: Handover::Streamed,
+            };
+            execution.run(&mut planned, source, deliver)?;
+            if let Some(error) = error {
+                return Err(error);
+            }
+        }
+
+        let (_, result) = executor.finish().map_err(outside)?;
+        if let Some(learner) = learner {
+            learner.learn(self.workers());
+        }
+        state.merge_transitions(BundleRetention::Reverts);
+        Ok((result, state.take_bundle(), planned.stats))
+    }
+}
