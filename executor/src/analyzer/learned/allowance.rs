@@ -15,7 +15,7 @@ pub(super) struct Allowance {
 }
 
 /// What there is in advance, and what can be saved up, in gas.
-const GAS_MAX: i64 = 4_000_000;
+const GAS_MAX: i64 = 8_000_000;
 
 impl Allowance {
     /// One unit of gas for each `share` that blocks use.

@@ -333,7 +333,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     /// The sites of the samples that are most alike.
     fn nearest(&mut self, frame: &mut Frame<'_>) -> u128 {
         let (mut known, mut held) = (0, 0);
-        for guard in frame.template.varying_guards() {
+        for guard in frame.template.compared_guards() {
             if let Some(holds) = self.guard(frame, guard) {
                 known |= 1 << guard;
                 held |= u128::from(holds) << guard;

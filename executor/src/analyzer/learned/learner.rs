@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Lessons on one function in one block.
-const LESSONS_PER_FUNCTION: usize = 4;
+const LESSONS_PER_FUNCTION: usize = 32;
 
 /// Of so many predictions by a template that has proved itself, one is compared with what happened.
 const REVIEWED_SHARE: usize = 16;

@@ -91,6 +91,9 @@ const SITES_MAX: usize = 128;
 const GUARDS_MAX: usize = 128;
 /// Samples from which rules are made. Older ones are forgotten.
 const ROWS_MAX: usize = 64;
+/// How complex a condition may be by which a call is compared with the samples: what decides where
+/// a call goes is mostly simple, and the rest is arithmetic that costs more than it tells.
+const COMPARED_WEIGHT_MAX: u16 = 32;
 /// Conditions of one rule.
 const LITERALS_MAX: usize = 3;
 
@@ -103,6 +106,8 @@ pub(super) struct Template {
     rows: Vec<Row>,
     /// Guards, by bits, that held in some samples and not in others.
     varying: u128,
+    /// Those of them that are cheap to evaluate. By them a call is compared with the samples.
+    compared: u128,
     /// Samples merged so far, those included that are forgotten.
     samples: u32,
     /// Whether all samples come from exploring.
@@ -142,8 +147,9 @@ impl Template {
         samples: u32,
     ) -> Self {
         let varying = varying(&rows);
+        let compared = varying & light(&arena, &guards);
         // Even if it was explored, it has been worth keeping.
-        Self { arena, sites, guards, rows, varying, samples, is_explored: false }
+        Self { arena, sites, guards, rows, varying, compared, samples, is_explored: false }
     }
 
     /// What the template consists of.
@@ -156,17 +162,17 @@ impl Template {
         sites.len() <= SITES_MAX && guards.len() <= GUARDS_MAX && rows.len() <= ROWS_MAX
     }
 
-    /// Guards that hold in some samples and not in others.
-    pub(super) fn varying_guards(&self) -> impl Iterator<Item = u8> + use<> {
-        let varying = self.varying;
-        (0..GUARDS_MAX as u8).filter(move |guard| varying >> guard & 1 == 1)
+    /// The guards by which a call is compared with the samples.
+    pub(super) fn compared_guards(&self) -> impl Iterator<Item = u8> + use<> {
+        let compared = self.compared;
+        (0..GUARDS_MAX as u8).filter(move |guard| compared >> guard & 1 == 1)
     }
 
     /// The sites, as bits, that most of the samples had whose guards were most alike. `known` and
     /// `held` are the guards as bits.
     pub(super) fn nearest(&self, known: u128, held: u128) -> u128 {
         let distance = |row: &Row| {
-            let compared = row.known & known & self.varying;
+            let compared = row.known & known & self.compared;
             ((row.held ^ held) & compared).count_ones()
         };
         let Some(least) = self.rows.iter().map(distance).min() else { return 0 };
@@ -318,6 +324,7 @@ impl Template {
         self.rows.push(row);
         self.samples += 1;
         self.varying = varying(&self.rows);
+        self.compared = self.varying & light(&self.arena, &self.guards);
         for at in 0..self.sites.len() {
             self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before);
         }
@@ -329,6 +336,13 @@ fn varying(rows: &[Row]) -> u128 {
     let held = rows.iter().fold(0, |held, row| held | row.held);
     let missed = rows.iter().fold(0, |missed, row| missed | (row.known & !row.held));
     held & missed
+}
+
+/// Guards, by bits, whose conditions are cheap to evaluate.
+fn light(arena: &Arena, guards: &[NodeId]) -> u128 {
+    let is_light = |guard: &&NodeId| arena.weight(**guard) <= COMPARED_WEIGHT_MAX;
+    let guards = guards.iter().enumerate().filter(|(_, guard)| is_light(guard));
+    guards.fold(0, |light, (at, _)| light | 1 << at)
 }
 
 fn is_constant(arena: &Arena, id: NodeId) -> bool {
