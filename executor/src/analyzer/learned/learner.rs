@@ -130,7 +130,7 @@ impl<'a> Learner<'a> {
                 let _ = panic::catch_unwind(AssertUnwindSafe(lesson));
             }
         };
-        workers.run(|_| work(), &work);
+        workers.run(|_| work(), work);
     }
 }
 
