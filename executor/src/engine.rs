@@ -361,7 +361,7 @@ impl<'run, 'block> Engine<'run, 'block> {
         match committed.unwrap_or_else(|message| Err(FinalError::Panic(message))) {
             Ok(last) => match &self.finals {
                 Some(finals) => lock(finals).push_back(last),
-                None => frontier.keep(last.result),
+                None => frontier.keep(last),
             },
             Err(error) => frontier.fail(error),
         }

@@ -17,6 +17,7 @@ use multilane_state::{TxIndex, multi_version::CommittedChanges};
 use revm::{
     Database,
     context_interface::result::{EVMError, ExecutionResult, HaltReason, ResultAndState},
+    state::EvmState,
 };
 use std::error::Error;
 
@@ -46,6 +47,7 @@ pub(crate) struct Frontier<'block> {
     failure: Option<(usize, FinalError)>,
     gas: GasUsed,
     results: Vec<ExecutionResult<HaltReason>>,
+    studied: Vec<(usize, EvmState)>,
     /// Outcomes that did not stand.
     pub(crate) conflicts: usize,
     speculation: Speculation,
@@ -67,6 +69,7 @@ impl<'block> Frontier<'block> {
             failure: None,
             gas: GasUsed { cumulative: Vec::with_capacity(transactions), ..GasUsed::default() },
             results: Vec::with_capacity(transactions),
+            studied: Vec::new(),
             conflicts: 0,
             speculation: Speculation::new(),
         }
@@ -130,7 +133,11 @@ impl<'block> Frontier<'block> {
     }
 
     /// Keeps a final result for the end.
-    pub(crate) fn keep(&mut self, result: ExecutionResult<HaltReason>) {
+    pub(crate) fn keep(&mut self, last: ResultAndState<HaltReason>) {
+        let ResultAndState { result, state } = last;
+        if !state.is_empty() {
+            self.studied.push((self.results.len(), state));
+        }
         self.results.push(result);
     }
 
@@ -141,8 +148,8 @@ impl<'block> Frontier<'block> {
 
     /// What became of the transactions.
     pub(crate) fn into_end(self) -> End<'block> {
-        let Self { changes, gas, results, failure, .. } = self;
-        End { changes, gas, results, failure }
+        let Self { changes, gas, results, studied, failure, .. } = self;
+        End { changes, gas, results, studied, failure }
     }
 }
 
@@ -154,6 +161,8 @@ pub(crate) struct End<'block> {
     pub(crate) gas: GasUsed,
     /// The final results in block order, where they were [kept](Frontier::keep).
     pub(crate) results: Vec<ExecutionResult<HaltReason>>,
+    /// The finalized changes of those whose changes were wanted, by transaction.
+    pub(crate) studied: Vec<(usize, EvmState)>,
     /// The first transaction that could not be made final, and why.
     pub(crate) failure: Option<(usize, FinalError)>,
 }

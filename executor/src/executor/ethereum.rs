@@ -68,7 +68,7 @@ impl ParallelExecutor {
         let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let mut planned = self.plan(&tx_envs, &env);
+        let mut planned = self.plan(&tx_envs, &env, source);
         if planned.stats.mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) {
             // Nothing that is set up for a whole block would pay here.
             planned.stats.executions = transactions.len();
@@ -92,6 +92,7 @@ impl ParallelExecutor {
         );
         executor.apply_pre_execution_changes().map_err(outside)?;
 
+        let mut learner = self.learner(&mut planned, Some(&block), &env, &tx_envs);
         let execution = Execution {
             workers: self.workers(),
             block: &block,
@@ -100,12 +101,15 @@ impl ParallelExecutor {
             changes: executor.evm_mut().db_mut().take_changes(),
             admission: Some(GasAdmission::new(&env)),
         };
-        let End { changes, gas, results, failure } = match observe {
+        let End { changes, gas, results, studied, failure } = match observe {
             None => execution.run(&mut planned, source)?,
             Some(observe) => {
                 let mut observed = Vec::with_capacity(transactions.len());
                 let mut end = execution.stream(&mut planned, source, &mut |index, last| {
                     observe(index, &last.state);
+                    if let Some(learner) = &mut learner {
+                        learner.consider(index, &last);
+                    }
                     observed.push(last.result);
                     ControlFlow::Continue(())
                 })?;
@@ -115,6 +119,12 @@ impl ParallelExecutor {
         };
         if let Some((index, cause)) = failure {
             return Err(final_error(index, cause, *transactions[index].hash()));
+        }
+
+        if let Some(learner) = &mut learner
+            && !block.keeps_changes
+        {
+            learner.consider_all(&results, studied);
         }
 
         executor.receipts = receipts(self.workers(), transactions, results, &gas);
@@ -128,6 +138,9 @@ impl ParallelExecutor {
         executor.evm_mut().db_mut().resume(transactions.len(), changes);
         let (_, result) = executor.finish().map_err(outside)?;
 
+        if let Some(learner) = learner {
+            learner.learn(self.workers());
+        }
         let changes = db.take_changes();
         let output = BlockOutput {
             receipts: result.receipts,

@@ -184,7 +184,7 @@ where
         let result = result.map(|result| {
             self.note_sender_and_authorities(tx);
             self.write_set(&mut state);
-            Executed { result, state: self.take_or_recycle(state), deferred_fee }
+            Executed { result, state: self.take_or_recycle(index, state), deferred_fee }
         });
         TxOutcome { result, accesses: std::mem::take(&mut self.db().accesses) }
     }
@@ -199,8 +199,8 @@ where
 
     /// The finalized changes, where somebody wants them. Where not, their map goes back to the
     /// journal, which would otherwise grow a new one.
-    fn take_or_recycle(&mut self, mut state: EvmState) -> EvmState {
-        if self.block.keeps_changes {
+    fn take_or_recycle(&mut self, index: TxIndex, mut state: EvmState) -> EvmState {
+        if self.block.keeps_changes_of(index) {
             return state;
         }
         // Clearing costs time in proportion to the capacity.

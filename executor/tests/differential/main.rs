@@ -3,6 +3,7 @@
 
 mod contracts;
 mod generated;
+mod learned;
 mod mainnet;
 mod predictors;
 mod workloads;
