@@ -9,7 +9,7 @@ use std::path::Path;
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 /// The archive beside the project, if this machine has it.
-fn archive() -> Option<BlockArchive> {
+pub(crate) fn archive() -> Option<BlockArchive> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/mainnet"));
     if path.exists() {
         return Some(BlockArchive::open(path).expect("the archive can be opened"));
