@@ -44,6 +44,13 @@ impl GasAdmission {
         Ok(())
     }
 
+    /// Gas that is left for certain, however a transaction divides it.
+    pub(crate) fn available(&self) -> u64 {
+        let used =
+            if self.two_dimensions { self.regular_used.max(self.state_used) } else { self.used };
+        self.block_gas_limit.saturating_sub(used)
+    }
+
     fn fits(&self, transaction_gas_limit: u64, used: u64) -> Result<(), BlockValidationError> {
         let block_available_gas = self.block_gas_limit.saturating_sub(used);
         if transaction_gas_limit <= block_available_gas {
@@ -82,6 +89,7 @@ mod tests {
             logs: Vec::new(),
             output: Output::Call(Default::default()),
         });
+        assert_eq!(admission.available(), 60_000);
         assert!(admission.admit(60_000).is_ok());
         let error = admission.admit(60_001).unwrap_err();
         assert!(error.to_string().contains("60001") && error.to_string().contains("60000"));

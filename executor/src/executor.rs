@@ -1,9 +1,12 @@
 //! The parallel executor: its threads, and the doors to it.
 
+mod build;
 mod ethereum;
 mod factory;
+mod inspect;
 mod ordered;
 
+pub use build::{BuiltBlock, SkipReason, Skipped};
 pub use ordered::OrderedError;
 
 use crate::{

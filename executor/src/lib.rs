@@ -8,13 +8,15 @@
 #![doc = include_str!("../examples/quickstart.rs")]
 #![doc = "```"]
 //!
-//! # Three doors
+//! # Doors
 //!
 //! | for whom | method of [`ParallelExecutor`] | gives |
 //! |---|---|---|
 //! | anyone with a `DatabaseRef` | [`execute_block_ref`](ParallelExecutor::execute_block_ref) | results and bundle |
 //! | who commits by themselves | [`execute_ordered`](ParallelExecutor::execute_ordered) | results one by one, in block order, while later ones still run |
 //! | whole blocks, with all that the protocol does around the transactions | [`execute_block`](ParallelExecutor::execute_block), or [`execute_block_with`](ParallelExecutor::execute_block_with) through any fitting alloy-evm `BlockExecutorFactory` | receipts, requests, gas and bundle |
+//! | who traces | [`inspect_block`](ParallelExecutor::inspect_block) | each transaction's inspector, result and the state it found, in block order |
+//! | who packs a block | [`build_block`](ParallelExecutor::build_block) | the transactions that fit and are valid, the others with reasons, and what executing the block produces |
 //!
 //! State comes from a [`StateSource`], which opens one read handle for each worker: a closure that
 //! opens a database, or [`Shared`] for a database that all threads may read. [`sequential`] is the
@@ -99,8 +101,10 @@ mod engine;
 mod error;
 mod executor;
 mod frontier;
+mod inspection;
 mod keccak_cache;
 mod merger;
+mod ordered_map;
 mod parallel_map;
 pub mod partitioner;
 mod pipeline;
@@ -109,7 +113,9 @@ mod scheduler;
 pub mod sequential;
 mod serial;
 mod source;
+mod source_cache;
 mod speculation;
+mod state_history;
 mod stats;
 mod validation;
 pub mod verification;
@@ -118,7 +124,8 @@ mod workers;
 
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
-pub use executor::{OrderedError, ParallelExecutor};
+pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};
+pub use inspection::{Inspected, InspectionDb};
 pub use multilane_state as state;
 pub use source::{Shared, StateSource};
 pub use stats::{ExecutionMode, ExecutionStats, SequentialReason};

@@ -123,7 +123,7 @@ impl ParallelExecutor {
     }
 }
 
-/// Why [`ParallelExecutor::execute_ordered`] ended early.
+/// Why [`ParallelExecutor::execute_ordered`] or [`ParallelExecutor::inspect_block`] ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderedError<E> {

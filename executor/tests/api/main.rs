@@ -5,10 +5,12 @@
 //! predictions, executors shared and nested, and blocks of unusual sizes.
 
 mod block_factory;
+mod building;
 mod concurrency;
 #[path = "../differential/contracts.rs"]
 mod contracts;
 mod hooked;
+mod inspection;
 mod ordered;
 mod panics;
 mod predictions;

@@ -78,8 +78,9 @@ enum Argument {
     Party(Party),
 }
 
+/// A block, before it is one.
 #[derive(Clone, Debug)]
-struct Plan {
+pub(crate) struct Plan {
     fork: usize,
     /// The beneficiary: one of the senders, or somebody else.
     beneficiary: Option<usize>,
@@ -107,7 +108,7 @@ impl Plan {
         self.beneficiary.map_or(BENEFICIARY, |index| ACCOUNTS[index].address())
     }
 
-    fn block(&self) -> BlockInput {
+    pub(crate) fn block(&self) -> BlockInput {
         let (_, number, timestamp) = FORKS[self.fork];
         let header = Header {
             number,
@@ -212,7 +213,7 @@ impl Plan {
         Recovered::new_unchecked(envelope, from)
     }
 
-    fn prestate(&self) -> CacheDB<EmptyDB> {
+    pub(crate) fn prestate(&self) -> CacheDB<EmptyDB> {
         let mut db = CacheDB::new(EmptyDB::new());
         for (index, account) in ACCOUNTS.iter().enumerate() {
             let balance = U256::from(if index == 0 { POOR } else { RICH });
@@ -303,7 +304,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn plan() -> impl Strategy<Value = Plan> {
+/// A block of any fork.
+pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     (
         0..FORKS.len(),
         proptest::option::weighted(0.3, 0..SENDERS),

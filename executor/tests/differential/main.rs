@@ -1,8 +1,10 @@
 //! The parallel executor against the oracle: same outputs, same errors, at every thread count and
 //! under every prediction.
 
+mod building;
 mod contracts;
 mod generated;
+mod inspection;
 mod learned;
 mod mainnet;
 mod predictors;
