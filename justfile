@@ -20,6 +20,10 @@ ci:
 replay *arguments:
     cargo run --release -- replay {{arguments}}
 
+# Measure every performance target, with its verdict; takes minutes. First: `just uniswap`
+targets *arguments:
+    cargo run --release --package multilane-cli -- bench targets {{arguments}}
+
 # Install the contracts that the uniswap workloads deploy
 uniswap:
     .ci/run uniswap

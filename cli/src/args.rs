@@ -27,6 +27,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Bench(crate::bench::BenchArgs),
     Fetch(crate::fetch::FetchArgs),
+    Predict(PredictArgs),
     Replay(ReplayArgs),
 }
 
@@ -35,6 +36,7 @@ Examples:
   multilane replay                      replay the embedded sample chain
   multilane replay data/mainnet         replay every block of an archive
   multilane help replay                 what replay reads, checks and reports
+  multilane predict data/mainnet        show how well accesses are foreseen
   multilane fetch --rpc URL --blocks 100..110 --to blocks     write blocks of a node to an archive
   multilane bench                       what threads gain, beside honest baselines
 
@@ -84,6 +86,11 @@ pub(crate) struct ReplayArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,
 
+    /// What was learned about contracts before, and what is learned now: read at the start, written
+    /// at the end
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+
     /// Use every worker even where the executor expects no gain from it
     ///
     /// Without it, a small block, or one that is a single chain of dependent transactions, runs
@@ -102,6 +109,40 @@ pub(crate) struct ReplayArgs {
     /// Show every check, and how the parallel engine went about each block
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub(crate) verbose: bool,
+}
+
+/// Show how well the accesses of transactions are foreseen.
+///
+/// Walks the blocks in order. Each transaction is predicted by what was learned from the ones
+/// before it, executed, compared, and only then learned from. Functions that a prediction comes
+/// upon and that were never called before are tried out, on the state before the block.
+///
+/// Precision is the share of the predicted locations that were accessed, recall the share of the
+/// accessed ones that were predicted. "writes" is the recall of written slots. "seen" are the
+/// transactions whose function of the same code was called twice or more before.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = PREDICT_HELP)]
+pub(crate) struct PredictArgs {
+    /// Archive directories (with blocks/), or directories of single blocks [default: the embedded
+    /// sample]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Only these blocks: numbers and inclusive ranges
+    #[arg(short, long, value_name = "LIST")]
+    pub(crate) blocks: Option<BlockList>,
+
+    /// How to print the results
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub(crate) format: Format,
+
+    /// What was learned before, and what is learned now: read at the start, written at the end
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// Chain rules (geth genesis JSON) of blocks that are not Ethereum mainnet's
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
 }
 
 /// Which engine executes the blocks.
@@ -141,6 +182,17 @@ pub(crate) enum Format {
     /// One JSON object a line for each result, then a summary
     Json,
 }
+
+const PREDICT_HELP: &str = "\
+Examples:
+  multilane predict data/mainnet                        what is foreseen, and what is missed
+  multilane predict data/mainnet --profile learned      the same, and keep what was learned
+  multilane predict data/mainnet -f json | tail -1      figures for scripts
+
+Exit status:
+  0    all blocks were walked
+  2    bad usage, or a block that cannot be read or executed
+  130  interrupted by Ctrl-C; what was finished by then is printed";
 
 const REPLAY_SHORT_HELP: &str = "\
 Examples:

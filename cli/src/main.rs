@@ -11,6 +11,8 @@ mod fetch;
 mod interrupt;
 mod json;
 mod mode;
+mod predict;
+mod profile_file;
 mod progress;
 mod replay;
 mod source;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         None => help(),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Fetch(args)) => fetch::run(args),
+        Some(Command::Predict(args)) => predict::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),
     };
     exit::report(done)

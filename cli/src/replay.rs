@@ -17,12 +17,13 @@ use crate::{
     chain,
     exit::Exit,
     interrupt::Interrupt,
+    profile_file,
     progress::Progress,
     source::{FoundBlock, Source},
 };
 use anyhow::Context;
 use execution::Engines;
-use multilane::{ExecutorConfig, ParallelExecutor};
+use multilane::{ExecutorConfig, ParallelExecutor, analyzer::Profile};
 use multilane_fixtures::archive::ArchivedBlock;
 use report::{BlockReport, Executed, Failure, FailureKind, Summary};
 use settings::Settings;
@@ -39,7 +40,8 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let chain = args.genesis.as_deref().map(chain::read_genesis).transpose()?;
     let source = Source::open(&args.paths, args.blocks.as_ref(), chain.as_ref())?;
     let interrupt = Interrupt::listen()?;
-    let engines = engines(&settings, &interrupt)?;
+    let profile = args.profile.as_deref().map(profile_file::load).transpose()?.map(Arc::new);
+    let engines = engines(&settings, &interrupt, profile.as_ref())?;
 
     let out = io::stdout();
     let (blocks, summary) = replay(&settings, &source, &engines, &interrupt, &out)?;
@@ -52,6 +54,9 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Format::Json => json::print_summary(&mut out, &settings, &summary, interrupted)?,
     }
     out.flush()?;
+    if let (Some(path), Some(profile)) = (&args.profile, &profile) {
+        profile_file::save(path, profile)?;
+    }
     if interrupted {
         eprintln!("interrupted after {} of {} blocks", summary.blocks, source.blocks().count());
         return Ok(Exit::Interrupted.into());
@@ -64,14 +69,25 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     Ok(exit.into())
 }
 
-fn engines(settings: &Settings, interrupt: &Interrupt) -> anyhow::Result<Engines> {
+fn engines(
+    settings: &Settings,
+    interrupt: &Interrupt,
+    profile: Option<&Arc<Profile>>,
+) -> anyhow::Result<Engines> {
     let config = ExecutorConfig::new()
         .with_threads(settings.threads)
         .with_allow_sequential(settings.allow_sequential);
     let parallel = settings.engine.runs_parallel().then(|| ParallelExecutor::new(config));
+    let parallel = parallel.transpose().context("starting the worker threads")?;
+    let with_profile = |executor: ParallelExecutor| {
+        Arc::new(match profile {
+            Some(profile) => executor.with_profile(Arc::clone(profile)),
+            None => executor,
+        })
+    };
     Ok(Engines {
         sequential: settings.engine.runs_sequential(),
-        parallel: parallel.transpose().context("starting the worker threads")?.map(Arc::new),
+        parallel: parallel.map(with_profile),
         repeat: settings.repeat,
         interrupt: interrupt.clone(),
     })

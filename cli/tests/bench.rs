@@ -213,6 +213,9 @@ fn bad_usage_is_named() {
         (&["blocks", "no/such/directory"], "no/such/directory"),
         (&["blocks", "somewhere", "--txs", "5"], "--txs"),
         (&["raw", "blocks", "somewhere"], "blocks"),
+        (&["targets", "--archive", "no/such/directory"], "no/such/directory"),
+        (&["targets", "--threads", "1,2"], "1,2"),
+        (&["targets", "raw"], "raw"),
     ] {
         let output = run(arguments);
         assert_exit(&output, 2);
@@ -362,6 +365,86 @@ fn real_blocks_are_measured_with_totals() {
     assert!(stdout(&table).contains("speedup, all blocks"), "{}", stdout(&table));
 }
 
+/// The lines of `targets --format json`: blocks, growths, targets and the summary.
+fn targets(arguments: &[&str]) -> (Output, Vec<Value>) {
+    let mut all = vec!["targets", "--repeat", "1", "--txs", "10", "--format", "json"];
+    all.extend(arguments);
+    let output = run(&all);
+    let lines = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (output, lines)
+}
+
+/// Verdicts are no failures: blocks of ten transactions miss many a target.
+#[test]
+fn every_target_has_a_verdict() {
+    let (output, lines) = targets(&["--archive", sample().to_str().unwrap()]);
+    assert_exit(&output, 0);
+    let with = |field: &str| {
+        lines.iter().filter(|line| line.get(field).is_some()).cloned().collect::<Vec<_>>()
+    };
+    let has_uniswap = !stderr(&output).contains("left out: uniswap");
+    let workloads = with("workload");
+    if has_uniswap {
+        assert_eq!(workloads.len(), Workload::all().len());
+    } else {
+        eprintln!("left out: targets of workloads whose contracts are not installed");
+        assert_eq!(workloads.len(), embedded().count());
+    }
+    assert_eq!(with("block").len(), 12);
+    for growth in with("growth") {
+        assert_eq!(growth["txs"], serde_json::json!([10, 100, 1_000]), "{growth}");
+        assert!(growth["spread"].as_f64().unwrap() >= 1.0, "{growth}");
+    }
+    assert_eq!(with("growth").len(), 3);
+
+    let targets = with("target");
+    assert_eq!(targets.len(), 20);
+    for target in &targets {
+        match target["verdict"].as_str().unwrap() {
+            "left_out" => {
+                let reason = target["reason"].as_str().unwrap();
+                assert!(reason.contains("npm ci") || !cfg!(target_os = "linux"), "{target}");
+                assert!(!has_uniswap || !cfg!(target_os = "linux"), "{target}");
+            }
+            verdict => {
+                let measured = target["measured"].as_f64().unwrap();
+                let is_met = target["at_least"].as_f64().is_none_or(|least| measured >= least)
+                    && target["at_most"].as_f64().is_none_or(|most| measured <= most);
+                assert_eq!(verdict == "met", is_met, "{target}");
+                assert!(target["of"].is_string() && target["reason"].is_null(), "{target}");
+            }
+        }
+    }
+    // The figures that are judged are those that are told.
+    let erc20 = workloads.iter().find(|row| row["workload"] == "erc20").unwrap();
+    let judged = targets.iter().find(|target| target["target"] == "erc20: speedup").unwrap();
+    assert_eq!(judged["measured"], erc20["speedup"]);
+    let summary = &lines.last().unwrap()["summary"];
+    assert_eq!((&summary["threads"], &summary["repeat"]), (&serde_json::json!([2]), &1.into()));
+    assert_eq!(summary["measured"], workloads.len() + 12 + 3);
+}
+
+/// Whoever has no archive is told so, and gets everything else.
+#[test]
+fn targets_without_an_archive_are_left_out() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = multilane()
+        .args(["targets", "--repeat", "1", "--txs", "2"])
+        .current_dir(elsewhere.path())
+        .output()
+        .expect("the binary runs");
+    assert_exit(&output, 0);
+    let text = stdout(&output);
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("real blocks")).collect();
+    assert_eq!(rows.len(), 4, "{text}");
+    for row in rows {
+        assert!(row.contains("left out (no archive: name one with --archive DIR)"), "{row}");
+    }
+    assert!(text.lines().any(|line| line.starts_with("raw: speedup  ")), "{text}");
+    assert!(text.contains("raw of 2 / 20 / 200 transactions:"), "{text}");
+    assert!(text.lines().last().is_some_and(|line| line.ends_with(" left out")), "{text}");
+}
+
 /// A block that does not verify is not measured, and the others are.
 #[test]
 fn a_block_that_does_not_verify_is_reported_and_not_measured() {
@@ -459,6 +542,11 @@ fn help_explains_every_flag() {
     {
         assert!(stdout(&blocks).contains(flag), "{flag} in {}", stdout(&blocks));
     }
+    let targets = run(&["targets", "--help"]);
+    assert_exit(&targets, 0);
+    for part in ["--archive <DIR>", "--txs <N>", "--threads <N>", "also where targets are missed"] {
+        assert!(stdout(&targets).contains(part), "{part} in {}", stdout(&targets));
+    }
 }
 
 #[cfg(unix)]
@@ -466,24 +554,12 @@ fn help_explains_every_flag() {
 fn ctrl_c_ends_the_run_with_what_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.html");
-    let mut child = multilane()
+    let mut command = multilane();
+    command
         .args(["raw", "mint", "--txs", "50", "--threads", "2", "--repeat", "1000000000"])
         .args(["--verbose", "--format", "json", "--report"])
-        .arg(&path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let mut messages = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains("measuring raw") {
-        assert_ne!(messages.read_line(&mut said).unwrap(), 0, "{said}");
-    }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    assert_exit(&output, 130);
-    messages.read_to_string(&mut said).unwrap();
+        .arg(&path);
+    let (output, said) = interrupted(command, "measuring raw");
     assert!(said.contains("interrupted after 1 of 2"), "{said}");
 
     let (rows, summary) = json(&output);
@@ -493,4 +569,36 @@ fn ctrl_c_ends_the_run_with_what_is_done() {
     let page = fs::read_to_string(&path).unwrap();
     assert_self_contained(&page);
     assert!(page.contains("Interrupted"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_judges_the_targets_that_are_measured() {
+    let mut command = multilane();
+    command.args(["targets", "--txs", "50", "--repeat", "1000000000", "--verbose"]);
+    let (output, said) = interrupted(command, "measuring raw");
+    assert!(said.contains("interrupted after 1 of"), "{said}");
+    let text = stdout(&output);
+    let row = |what: &str| text.lines().find(|line| line.starts_with(what)).unwrap();
+    assert!(!row("raw: speedup  ").contains("left out"), "{text}");
+    assert!(row("erc20: speedup  ").ends_with("left out (erc20: interrupted)"), "{text}");
+}
+
+/// Runs a command up to the moment when it says `moment`, sends it Ctrl-C, and gives its output with
+/// everything that it said.
+#[cfg(unix)]
+fn interrupted(mut command: Command, moment: &str) -> (Output, String) {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut messages = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(moment) {
+        assert_ne!(messages.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_exit(&output, 130);
+    messages.read_to_string(&mut said).unwrap();
+    (output, said)
 }

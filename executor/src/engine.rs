@@ -13,7 +13,7 @@ use crate::{
     merger,
     partitioner::ExecutionPlan,
     pipeline::BlockContext,
-    scheduler::{Scheduler, Status, Task, WorkerId},
+    scheduler::{Scheduler, Status, TURN_GAS, Task, WorkerId},
     source::StateSource,
     validation::{self, Validity},
     worker::{Accesses, TxOutcome, Worker},
@@ -83,7 +83,7 @@ impl<'run, 'block> Engine<'run, 'block> {
             block,
             env,
             transactions,
-            scheduler: Scheduler::new(plan, threads, frontier.speculation.depth(), streams),
+            scheduler: Scheduler::new(plan, threads, frontier.depth(), streams),
             outcomes: transactions.iter().map(|_| Mutex::default()).collect(),
             frontier: Mutex::new(frontier),
             finals: streams.then(Mutex::default),
@@ -197,9 +197,12 @@ impl<'run, 'block> Engine<'run, 'block> {
                 }
             }
             let mut worked = !batch.is_empty() || handed_over.is_some();
+            let mut gas = 0;
             while let Some(index) = handed_over.take().or_else(|| self.dispatch(&mut batch)) {
-                handed_over = self.speculate(worker, index);
-                if batch.is_empty() {
+                gas += self.speculate(worker, index);
+                handed_over = self.scheduler.finish_execution(index, worker.id());
+                // The frontier learns in time what long transactions were executed in vain.
+                if batch.is_empty() || gas >= TURN_GAS {
                     break;
                 }
             }
@@ -217,8 +220,8 @@ impl<'run, 'block> Engine<'run, 'block> {
         batch.map(TxIndex::new).find(|index| self.scheduler.dispatch(*index))
     }
 
-    /// Executes a claimed transaction on the best guess there is.
-    fn speculate<DB>(&self, worker: &mut Worker<'block, DB>, index: TxIndex) -> Option<TxIndex>
+    /// Executes a claimed transaction on the best guess there is. Gives the gas that it used.
+    fn speculate<DB>(&self, worker: &mut Worker<'block, DB>, index: TxIndex) -> u64
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
@@ -227,9 +230,10 @@ impl<'run, 'block> Engine<'run, 'block> {
             // runs into it again.
             TxOutcome::unknown()
         });
+        let gas = outcome.result.as_ref().map_or(0, |executed| executed.result.tx_gas_used());
         merger::publish(index, &outcome.accesses);
         *lock(&self.outcomes[index.get()]) = Some(Box::new(outcome));
-        self.scheduler.finish_execution(index, worker.id())
+        gas
     }
 
     /// Runs one incarnation. A panic comes back as its message.
@@ -273,7 +277,7 @@ impl<'run, 'block> Engine<'run, 'block> {
                 // Others are told of a row of quick commits at once. While this worker goes on alone
                 // they could not do anything.
                 let next = frontier.next();
-                let others_can_work = frontier.speculation.depth() > 0;
+                let others_can_work = frontier.depth() > 0;
                 if (step == Step::Executed && others_can_work) || next.is_multiple_of(TOLD_EVERY) {
                     self.scheduler.advance(next);
                 }
@@ -289,6 +293,12 @@ impl<'run, 'block> Engine<'run, 'block> {
                 moved = true;
                 // After the frontier is free: whoever wakes up from this can take it.
                 self.scheduler.advance(next);
+            } else if !over
+                && Reach::Everything.covers(self.scheduler.status(TxIndex::new(next)), worker.id())
+            {
+                // It is left to whoever executed it, who may have found the frontier taken just now
+                // and gone to sleep.
+                self.scheduler.wake();
             }
             if over && self.finals.is_none() {
                 self.scheduler.stop();
@@ -351,11 +361,11 @@ impl<'run, 'block> Engine<'run, 'block> {
         match committed.unwrap_or_else(|message| Err(FinalError::Panic(message))) {
             Ok(last) => match &self.finals {
                 Some(finals) => lock(finals).push_back(last),
-                None => frontier.keep(last.result),
+                None => frontier.keep(last),
             },
             Err(error) => frontier.fail(error),
         }
-        let depth = frontier.speculation.learn(next, executed_before.then_some(stands));
+        let depth = frontier.learn(executed_before.then_some(stands));
         self.scheduler.set_depth(depth);
         if !executed_before {
             self.scheduler.finish_at_frontier(index);

@@ -11,10 +11,10 @@ pub use ordered::OrderedError;
 
 use crate::{
     ExecutionError, ExecutorConfig,
-    analyzer::AccessPrediction,
+    analyzer::{AccessPrediction, Learner, Profile},
     error::{SourceError, SourceRead},
     frontier::FinalError,
-    pipeline::{self, Planned, Predictor},
+    pipeline::{self, BlockContext, Foresight, Planned, Predictor},
     source::StateSource,
     workers::Workers,
 };
@@ -22,7 +22,7 @@ use alloy_consensus::transaction::Recovered;
 use alloy_evm::{EvmEnv, FromRecoveredTx, RecoveredTx, block::BlockExecutionError};
 use alloy_primitives::B256;
 use revm::{context::TxEnv, context_interface::result::EVMError};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Executes blocks on several threads, with the result of one.
 ///
@@ -33,6 +33,7 @@ pub struct ParallelExecutor {
     config: ExecutorConfig,
     pool: rayon::ThreadPool,
     predictor: Option<Box<Predictor>>,
+    profile: Option<Arc<Profile>>,
 }
 
 impl ParallelExecutor {
@@ -50,7 +51,7 @@ impl ParallelExecutor {
                 transaction: None,
                 cause: format!("cannot start worker threads: {cause}"),
             })?;
-        Ok(Self { config, pool, predictor: None })
+        Ok(Self { config, pool, predictor: None, profile: None })
     }
 
     /// Replaces the analyzer.
@@ -67,6 +68,16 @@ impl ParallelExecutor {
         self
     }
 
+    /// Lets the executor learn about the contracts that it runs, and predict by what is learned.
+    ///
+    /// Executors may share a profile. Without one nothing is learned: templates foresee nearly every
+    /// conflict, but working out a prediction still takes longer than most conflicts do.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Arc<Profile>) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
     /// The settings.
     pub const fn config(&self) -> &ExecutorConfig {
         &self.config
@@ -76,8 +87,29 @@ impl ParallelExecutor {
         Workers::for_this_thread(&self.pool, self.config.threads.get())
     }
 
-    fn plan(&self, transactions: &[TxEnv], env: &EvmEnv) -> Planned {
-        pipeline::plan(transactions, env, self.workers(), self.predictor.as_deref(), &self.config)
+    fn plan<S: StateSource>(&self, transactions: &[TxEnv], env: &EvmEnv, source: &S) -> Planned {
+        let foresight = match &self.predictor {
+            Some(predictor) => Foresight::Predictor(predictor.as_ref()),
+            None => Foresight::Analyzer(self.profile.as_deref()),
+        };
+        pipeline::plan(transactions, env, self.workers(), foresight, source, &self.config)
+    }
+
+    /// Who learns from a block, if anybody is to.
+    fn learner<'a>(
+        &'a self,
+        planned: &mut Planned,
+        block: Option<&BlockContext>,
+        env: &'a EvmEnv,
+        transactions: &'a [TxEnv],
+    ) -> Option<Learner<'a>> {
+        let profile = self.profile.as_deref().filter(|_| self.predictor.is_none())?;
+        let predictions = std::mem::take(&mut planned.learned);
+        let learner = Learner::new(profile, env, transactions, predictions);
+        if let Some(block) = block {
+            block.study(learner.studied());
+        }
+        Some(learner)
     }
 }
 

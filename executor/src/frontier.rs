@@ -17,6 +17,7 @@ use multilane_state::{TxIndex, multi_version::CommittedChanges};
 use revm::{
     Database,
     context_interface::result::{EVMError, ExecutionResult, HaltReason, ResultAndState},
+    state::EvmState,
 };
 use std::error::Error;
 
@@ -46,9 +47,10 @@ pub(crate) struct Frontier<'block> {
     failure: Option<(usize, FinalError)>,
     gas: GasUsed,
     results: Vec<ExecutionResult<HaltReason>>,
+    studied: Vec<(usize, EvmState)>,
     /// Outcomes that did not stand.
     pub(crate) conflicts: usize,
-    pub(crate) speculation: Speculation,
+    speculation: Speculation,
 }
 
 impl<'block> Frontier<'block> {
@@ -67,6 +69,7 @@ impl<'block> Frontier<'block> {
             failure: None,
             gas: GasUsed { cumulative: Vec::with_capacity(transactions), ..GasUsed::default() },
             results: Vec::with_capacity(transactions),
+            studied: Vec::new(),
             conflicts: 0,
             speculation: Speculation::new(),
         }
@@ -118,8 +121,23 @@ impl<'block> Frontier<'block> {
         Ok(ResultAndState { result, state })
     }
 
+    /// Learns whether the speculative outcome of the last transaction stood, if there was one. Gives
+    /// how far ahead others may run from here on.
+    pub(crate) fn learn(&mut self, stood: Option<bool>) -> usize {
+        self.speculation.learn(self.gas.of_last(), stood)
+    }
+
+    /// How far ahead of the frontier others may run.
+    pub(crate) const fn depth(&self) -> usize {
+        self.speculation.depth()
+    }
+
     /// Keeps a final result for the end.
-    pub(crate) fn keep(&mut self, result: ExecutionResult<HaltReason>) {
+    pub(crate) fn keep(&mut self, last: ResultAndState<HaltReason>) {
+        let ResultAndState { result, state } = last;
+        if !state.is_empty() {
+            self.studied.push((self.results.len(), state));
+        }
         self.results.push(result);
     }
 
@@ -130,8 +148,8 @@ impl<'block> Frontier<'block> {
 
     /// What became of the transactions.
     pub(crate) fn into_end(self) -> End<'block> {
-        let Self { changes, gas, results, failure, .. } = self;
-        End { changes, gas, results, failure }
+        let Self { changes, gas, results, studied, failure, .. } = self;
+        End { changes, gas, results, studied, failure }
     }
 }
 
@@ -143,6 +161,8 @@ pub(crate) struct End<'block> {
     pub(crate) gas: GasUsed,
     /// The final results in block order, where they were [kept](Frontier::keep).
     pub(crate) results: Vec<ExecutionResult<HaltReason>>,
+    /// The finalized changes of those whose changes were wanted, by transaction.
+    pub(crate) studied: Vec<(usize, EvmState)>,
     /// The first transaction that could not be made final, and why.
     pub(crate) failure: Option<(usize, FinalError)>,
 }
@@ -161,6 +181,15 @@ impl GasUsed {
     /// By all transactions, refunds taken off.
     pub(crate) fn total(&self) -> u64 {
         self.cumulative.last().copied().unwrap_or_default()
+    }
+
+    /// By the last transaction.
+    fn of_last(&self) -> u64 {
+        match self.cumulative[..] {
+            [.., before, last] => last - before,
+            [last] => last,
+            [] => 0,
+        }
     }
 
     fn record(&mut self, result: &ExecutionResult<HaltReason>) {

@@ -102,6 +102,7 @@ mod error;
 mod executor;
 mod frontier;
 mod inspection;
+mod keccak_cache;
 mod merger;
 mod ordered_map;
 mod parallel_map;

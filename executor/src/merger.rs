@@ -66,7 +66,8 @@ where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
     let keep_empty = block.rules.keep_empty_accounts;
-    if block.keeps_changes {
+    let keeps_changes = block.keeps_changes_of(index);
+    if keeps_changes {
         for read in &accesses.account_reads {
             if let (Some(served), Some(Some(actual))) = (read.served, read.entry.committed())
                 && served != actual
@@ -87,7 +88,7 @@ where
         if let Some(write) = write {
             changes.commit(Some(index), entry, write, [], keep_empty);
         }
-        if block.keeps_changes {
+        if keeps_changes {
             executed.state.insert(block.beneficiary, credited(before, write));
         }
     }

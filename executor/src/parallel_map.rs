@@ -19,8 +19,23 @@ where
     T: Sync,
     U: Send,
 {
+    parallel_map_with(workers, items, || (), |(), at, item| map(at, item))
+}
+
+/// The same with something that each worker has for itself.
+pub(crate) fn parallel_map_with<T, U, S>(
+    workers: Workers<'_>,
+    items: &[T],
+    own: impl Fn() -> S + Sync,
+    map: impl Fn(&mut S, usize, &T) -> U + Sync,
+) -> Vec<U>
+where
+    T: Sync,
+    U: Send,
+{
     if items.len() < PARALLEL_FROM || workers.threads() == 1 {
-        return items.iter().enumerate().map(|(at, item)| map(at, item)).collect();
+        let mut own = own();
+        return items.iter().enumerate().map(|(at, item)| map(&mut own, at, item)).collect();
     }
     let mut mapped = Vec::with_capacity(items.len());
     let size = items.len().div_ceil(workers.threads());
@@ -31,8 +46,9 @@ where
     let fill = |worker: usize| {
         let part = parts.get(worker).and_then(|part| take(part));
         let Some((items, places)) = part else { return };
+        let mut own = own();
         for (at, (item, place)) in items.iter().zip(&mut *places).enumerate() {
-            place.write(map(size * worker + at, item));
+            place.write(map(&mut own, size * worker + at, item));
         }
         filled.fetch_add(places.len(), Ordering::Release);
     };

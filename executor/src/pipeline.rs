@@ -3,7 +3,10 @@
 use crate::{
     ExecutionError, ExecutionStats, ExecutorConfig,
     admission::GasAdmission,
-    analyzer::{AccessPrediction, Analyzer, SenderNonces, TRANSFER_GAS},
+    analyzer::{
+        AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
+        TRANSFER_GAS,
+    },
     conflict_graph::ConflictGraph,
     engine::Engine,
     frontier::{End, Frontier},
@@ -33,15 +36,19 @@ use revm::{
 };
 use std::{
     ops::ControlFlow,
-    sync::atomic::{AtomicBool, Ordering},
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 /// A block with less predicted gas than this is over before a second worker has started.
 const PARALLEL_GAS_MIN: u64 = 1_500_000;
-/// Predicted gas per transaction, beyond that of a plain transfer, below which committing in order
-/// takes longer than executing, so that workers have nothing to take over.
-const EXECUTION_GAS_MIN: u64 = 8_000;
+/// Share of the predicted gas, in percent, that must go beyond that of plain transfers. A transfer
+/// takes less time than handing it from one thread to another.
+const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
 const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 /// Accounts and slots that a transaction touches, for sizing tables.
@@ -57,6 +64,8 @@ pub(crate) struct BlockContext {
     pub(crate) rules: Rules,
     /// Whether the finalized changes of each transaction are wanted beside the committed values.
     pub(crate) keeps_changes: bool,
+    /// Transactions whose changes are wanted to learn from them, once they are known.
+    studied: OnceLock<Box<[bool]>>,
     /// Code that the block's transactions deployed, speculatively or not: content-addressed, so a
     /// speculation that fails does no harm here.
     new_codes: DashMap<B256, Bytecode>,
@@ -103,9 +112,22 @@ impl BlockContext {
             beneficiary: env.block_env.beneficiary,
             rules: Rules::of(env),
             keeps_changes,
+            studied: OnceLock::new(),
             new_codes: DashMap::new(),
             has_new_codes: AtomicBool::new(false),
         }
+    }
+
+    /// Whether somebody wants to see the finalized changes of a transaction.
+    pub(crate) fn keeps_changes_of(&self, index: TxIndex) -> bool {
+        self.keeps_changes || self.studied.get().is_some_and(|studied| studied[index.get()])
+    }
+
+    /// Keeps the changes of transactions that are to be learned from. Called once, before the first
+    /// of them is executed.
+    pub(crate) fn study(&self, studied: Box<[bool]>) {
+        // The only writer; the workers start after this.
+        let _ = self.studied.set(studied);
     }
 
     /// Takes over what was changed before the first transaction (system calls).
@@ -142,19 +164,31 @@ impl BlockContext {
 /// A predictor in place of the executor's own: transactions, and whether payments commute.
 pub(crate) type Predictor = dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync;
 
+/// What predicts the accesses of a block's transactions.
+#[derive(Clone, Copy)]
+pub(crate) enum Foresight<'a> {
+    /// The executor's own analyzer, with what has been learned, if anything is to be.
+    Analyzer(Option<&'a Profile>),
+    /// Somebody else.
+    Predictor(&'a Predictor),
+}
+
 /// What the executor has decided about a block.
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) plan: ExecutionPlan,
     pub(crate) stats: ExecutionStats,
+    /// What the profile said about each transaction; empty if it was not asked.
+    pub(crate) learned: Vec<Option<LearnedPrediction>>,
 }
 
 /// Predicts, builds the graph, partitions, and judges whether threads are worth it.
-pub(crate) fn plan(
+pub(crate) fn plan<S: StateSource>(
     transactions: &[TxEnv],
     env: &EvmEnv,
     workers: Workers<'_>,
-    predictor: Option<&Predictor>,
+    foresight: Foresight<'_>,
+    source: &S,
     config: &ExecutorConfig,
 ) -> Planned {
     let start = Instant::now();
@@ -168,6 +202,7 @@ pub(crate) fn plan(
             plan_time: start.elapsed(),
             ..ExecutionStats::default()
         },
+        learned: Vec::new(),
     };
     if config.allow_sequential {
         // What can be told without looking closer.
@@ -180,27 +215,45 @@ pub(crate) fn plan(
         }
     }
     let balances_commute = Rules::of(env).balances_commute;
-    let predictions = match predictor {
-        Some(predict) => {
+    let (predictions, learned): (Vec<_>, Vec<_>) = match foresight {
+        Foresight::Predictor(predict) => {
             let mut predictions = predict(transactions, balances_commute);
             // Advice of the wrong length is still only advice.
             predictions.resize_with(transactions.len(), AccessPrediction::default);
-            predictions
+            (predictions, Vec::new())
         }
-        None => {
+        Foresight::Analyzer(profile) => {
             let analyzer = Analyzer::new(transactions, balances_commute);
-            parallel_map(workers, transactions, |at, tx| analyzer.predict(TxIndex::new(at), tx))
+            let mut predictor = profile
+                .filter(|profile| !profile.is_empty())
+                .map(|profile| profile.predictor(env, source));
+            match &mut predictor {
+                // In block order: what one transaction is expected to write, the next one finds.
+                Some(predictor) => transactions
+                    .iter()
+                    .enumerate()
+                    .map(|(at, tx)| predict_learned(&analyzer, predictor, TxIndex::new(at), tx))
+                    .unzip(),
+                None => {
+                    let predict = |at, tx: &_| analyzer.predict(TxIndex::new(at), tx);
+                    (parallel_map(workers, transactions, predict), Vec::new())
+                }
+            }
         }
     };
     let graph = ConflictGraph::new(&predictions);
     let plan = ExecutionPlan::new(&predictions, &graph);
+    let execution_gas = predictions
+        .iter()
+        .map(|prediction| prediction.gas.saturating_sub(TRANSFER_GAS))
+        .fold(0, u64::saturating_add);
     let reason = if threads == 1 {
         Some(SequentialReason::OneThread)
     } else if plan.gas() < PARALLEL_GAS_MIN || transactions.len() < 2 {
         Some(SequentialReason::SmallBlock)
     } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
         Some(SequentialReason::OneChain)
-    } else if plan.gas() / (transactions.len() as u64) < TRANSFER_GAS + EXECUTION_GAS_MIN {
+    } else if execution_gas / EXECUTION_GAS_MIN_PERCENT < plan.gas() / 100 {
         Some(SequentialReason::MostlyTransfers)
     } else {
         None
@@ -219,7 +272,25 @@ pub(crate) fn plan(
         plan_time: start.elapsed(),
         ..ExecutionStats::default()
     };
-    Planned { plan, stats }
+    Planned { plan, stats, learned }
+}
+
+/// Predicts a transaction by what was learned about the function that it calls, or else by what its
+/// fields tell.
+fn predict_learned<S: StateSource>(
+    analyzer: &Analyzer,
+    predictor: &mut ProfilePredictor<'_, S>,
+    index: TxIndex,
+    tx: &TxEnv,
+) -> (AccessPrediction, Option<LearnedPrediction>) {
+    // The caller's source is asked for values here, and it may panic. Unwind safety: a predictor
+    // that was interrupted knows less, which does no harm.
+    let learned = panic::catch_unwind(AssertUnwindSafe(|| predictor.predict(tx))).ok().flatten();
+    let prediction = match &learned {
+        Some(learned) => analyzer.predict_learned(index, tx, learned),
+        None => analyzer.predict(index, tx),
+    };
+    (prediction, learned)
 }
 
 /// Transactions to execute as planned.
@@ -268,7 +339,7 @@ impl<'block> Execution<'_, 'block> {
         let start = Instant::now();
         let Self { workers, block, env, transactions, changes, admission } = self;
         let frontier = Frontier::new(transactions.len(), block, changes, admission);
-        let Planned { plan, stats } = planned;
+        let Planned { plan, stats, .. } = planned;
         let end = if let ExecutionMode::Sequential(_) = stats.mode {
             let (executions, end) =
                 serial::run(block, env, transactions, frontier, source, deliver)?;

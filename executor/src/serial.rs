@@ -54,7 +54,7 @@ pub(crate) fn run<'block, S: StateSource>(
                     break;
                 }
             }
-            (Ok(last), None) => frontier.keep(last.result),
+            (Ok(last), None) => frontier.keep(last),
             (Err(error), _) => {
                 frontier.fail(error);
                 break;

@@ -79,6 +79,7 @@ pub(crate) struct BenchArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Blocks(BlocksArgs),
+    Targets(TargetsArgs),
 }
 
 /// Measure real blocks: the same arms, without the limit.
@@ -102,6 +103,61 @@ pub(crate) struct BlocksArgs {
 
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+/// Measure every performance target and judge it: met, missed or left out.
+///
+/// The targets are meant for 2 threads on a machine with 2 cores. Generated blocks, real blocks and
+/// blocks that grow are measured like any other: checked first, arms in turn, medians. Where a
+/// target is about several workloads, the worst one decides. What cannot be measured here (Uniswap
+/// contracts that are not installed, no archive) is left out, and the row says so.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = TARGETS_HELP)]
+pub(crate) struct TargetsArgs {
+    /// Archive of real blocks [default: ../shared/data/mainnet where that is there]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+
+    /// Worker threads
+    #[arg(short, long, value_name = "N", default_value = "2")]
+    pub(crate) threads: NonZeroUsize,
+
+    /// Timed executions of each arm; the median decides
+    #[arg(short, long, value_name = "K", default_value = "7")]
+    pub(crate) repeat: NonZeroUsize,
+
+    /// Transactions in each generated block, for a quick look [default: the workload's own number]
+    ///
+    /// The blocks that grow a hundredfold begin with as many, by default with 1,000.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) txs: Option<NonZeroUsize>,
+
+    /// How to print the results
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub(crate) format: Format,
+
+    /// Show no progress
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say on standard error what is being done
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+impl TargetsArgs {
+    /// The same in the words of the other forms.
+    pub(crate) fn run_args(&self) -> RunArgs {
+        RunArgs {
+            threads: vec![self.threads],
+            repeat: self.repeat,
+            force_parallel: false,
+            format: self.format,
+            report: None,
+            quiet: self.quiet,
+            verbose: self.verbose,
+        }
+    }
 }
 
 /// How to measure, and how to tell.
@@ -161,6 +217,7 @@ Examples:
   multilane bench --list                                what workloads there are
   multilane bench amm --threads 1,2,4 --report amm.html     scaling, with charts
   multilane bench blocks data/mainnet                   real blocks
+  multilane bench targets                               which performance targets are met
 
 Use --help for the arms and the exit status.";
 
@@ -178,6 +235,8 @@ Examples:
       multilane bench all --format json
   Real blocks, the same arms:
       multilane bench blocks data/mainnet
+  Every performance target with its verdict:
+      multilane bench targets --archive data/mainnet
 
 Exit status:
   0    everything was measured
@@ -192,3 +251,17 @@ Examples:
   multilane bench blocks data/mainnet --report mainnet.html
 
 Paths and the exit status are those of `multilane replay`.";
+
+const TARGETS_HELP: &str = "\
+Examples:
+  multilane bench targets
+  multilane bench targets --archive data/mainnet --repeat 11
+  multilane bench targets --format json | jq 'select(.verdict == \"missed\")'
+
+As JSON, every block and every target is a line of its own, and the summary is the last one.
+
+Exit status:
+  0    everything that is there was measured, also where targets are missed
+  1    an output is not the sequential one, or a block could not be executed
+  2    bad usage, or input that cannot be read
+  130  interrupted by Ctrl-C; the targets that were measured by then are judged";

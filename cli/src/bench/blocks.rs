@@ -30,14 +30,20 @@ pub(crate) fn run(args: &BlocksArgs) -> anyhow::Result<ExitCode> {
     let source = Source::open(&args.paths, args.blocks.as_ref(), chain.as_ref())?;
     let settings = Settings::new(&args.run)?;
     let mut session = Session::new(settings, source.blocks().count(), "blocks")?;
+    measure_blocks(&mut session, &source)?;
+    session.finish()
+}
+
+/// Measures block after block, until Ctrl-C.
+pub(super) fn measure_blocks(session: &mut Session, source: &Source) -> std::io::Result<()> {
     for found in source.blocks() {
         if session.interrupt.requested() {
             break;
         }
         session.step(&format!("block {}", found.number()));
-        measure_block(&mut session, &found)?;
+        measure_block(session, &found)?;
     }
-    session.finish()
+    Ok(())
 }
 
 fn measure_block(session: &mut Session, found: &FoundBlock<'_>) -> std::io::Result<()> {

@@ -56,6 +56,17 @@ impl Figures {
         ratio(self.limit?, self.parallel.time)
     }
 
+    /// Processor time of the parallel engine over that of the sequential one.
+    pub(crate) fn cpu_ratio(&self) -> Option<f64> {
+        ratio(self.parallel.cpu?, self.sequential.cpu?)
+    }
+
+    /// Peak of memory of the parallel engine over that of the sequential one.
+    pub(crate) fn memory_ratio(&self) -> Option<f64> {
+        let sequential = self.sequential.peak_bytes.filter(|bytes| *bytes > 0)?;
+        Some(self.parallel.peak_bytes? as f64 / sequential as f64)
+    }
+
     /// Transactions a second, in parallel.
     pub(crate) fn txs_per_s(&self) -> Option<f64> {
         per_second(self.txs as f64, self.parallel.time)
@@ -172,6 +183,8 @@ mod tests {
         assert_eq!(figures.speedup_bare(), Some(1.5));
         assert_eq!(figures.of_limit(), Some(0.5));
         assert_eq!(figures.speedup_limit(), Some(4.0));
+        assert_eq!(figures.cpu_ratio(), Some(0.5));
+        assert_eq!(figures.memory_ratio(), Some(1.0));
         assert_eq!(figures.txs_per_s(), Some(50_000.0));
         assert_eq!(figures.mgas_per_s(), Some(1050.0));
     }

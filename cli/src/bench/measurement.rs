@@ -17,11 +17,7 @@ use std::{thread, time::Duration};
 /// the next arm starts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Runs every arm `repeat` times and gives the medians, for each number of threads.
-///
-/// The arms take turns, so that a change of the machine's speed meets all of them, in an order that
-/// changes from round to round, so that none always follows the same other one. Ctrl-C ends it after
-/// the round that it meets, the first one at the earliest.
+/// Runs every arm `repeat` times in [`rounds`] and gives the medians, for each number of threads.
 ///
 /// # Errors
 ///
@@ -33,16 +29,7 @@ pub(crate) fn measure<DB: State>(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Figures>> {
     let list = arms.list();
-    let mut runs: Vec<Vec<Run>> = list.iter().map(|_| Vec::with_capacity(repeat.min(64))).collect();
-    for round in 0..repeat {
-        for position in order(list.len(), round) {
-            thread::sleep(PAUSE);
-            runs[position].push(arms.run(list[position])?);
-        }
-        if interrupt.requested() {
-            break;
-        }
-    }
+    let runs = rounds(list.len(), repeat, interrupt, |position| arms.run(list[position]))?;
     let costs: Vec<_> = list.into_iter().zip(runs.into_iter().map(cost)).collect();
     let of = |arm: Arm| {
         let (_, cost) = costs.iter().find(|(other, _)| *other == arm)?;
@@ -62,6 +49,34 @@ pub(crate) fn measure<DB: State>(
         })
     };
     Ok((0..arms.thread_counts()).map_while(figures).collect())
+}
+
+/// Runs each of `count` things once a round, for `repeat` rounds, and gives the runs of each.
+///
+/// They take turns, so that a change of the machine's speed meets all of them, in an order that
+/// changes from round to round, so that none always follows the same other one. Ctrl-C ends it after
+/// the round that it meets, the first one at the earliest.
+///
+/// # Errors
+///
+/// The first error of a run.
+pub(crate) fn rounds<R, E>(
+    count: usize,
+    repeat: usize,
+    interrupt: &Interrupt,
+    mut run: impl FnMut(usize) -> Result<R, E>,
+) -> Result<Vec<Vec<R>>, E> {
+    let mut runs: Vec<Vec<R>> = (0..count).map(|_| Vec::with_capacity(repeat.min(64))).collect();
+    for round in 0..repeat {
+        for position in order(count, round) {
+            thread::sleep(PAUSE);
+            runs[position].push(run(position)?);
+        }
+        if interrupt.requested() {
+            break;
+        }
+    }
+    Ok(runs)
 }
 
 type Run = Metered<Option<ExecutionStats>>;

@@ -2,8 +2,8 @@
 //!
 //! [`workloads`] generates blocks and [`blocks`] loads real ones. A [`session`] takes each through
 //! the [`arms`]: [`check`]ed first, then against the clock in turn ([`measurement`]). What comes out
-//! ([`figures`]) is printed by [`table`] or [`json`], and drawn by [`report`]. A block that fails does
-//! not end the run; the exit status tells.
+//! ([`figures`]) is printed by [`table`] or [`json`], and drawn by [`report`]; [`targets`] judges it
+//! instead. A block that fails does not end the run; the exit status tells.
 
 mod args;
 mod arms;
@@ -23,6 +23,7 @@ mod report;
 mod session;
 mod settings;
 mod table;
+mod targets;
 mod workloads;
 
 pub(crate) use args::BenchArgs;
@@ -34,6 +35,7 @@ use std::process::ExitCode;
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         Some(BenchCommand::Blocks(blocks)) => blocks::run(blocks),
+        Some(BenchCommand::Targets(targets)) => targets::run(targets),
         None if args.list => {
             workloads::list()?;
             Ok(ExitCode::SUCCESS)

@@ -92,6 +92,22 @@ impl Session {
         self.progress.finish_one();
     }
 
+    /// Counts a block whose measurement gives no row.
+    pub(crate) fn measured_without_row(&mut self) {
+        self.outcome.measured += 1;
+        self.progress.finish_one();
+    }
+
+    /// What was measured so far.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Where and how the run is.
+    pub(crate) const fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// Tells of a block that is left out, which is no failure.
     pub(crate) fn left_out(&self, reason: &str) {
         self.progress.suspend(|| eprintln!("left out: {reason}"));
@@ -100,33 +116,49 @@ impl Session {
 
     /// Prints and writes what there is.
     pub(crate) fn finish(self) -> anyhow::Result<ExitCode> {
-        let Self { settings, environment, rows, outcome, .. } = &self;
-        let is_interrupted = self.interrupt.requested();
-        self.progress.clear();
-
-        let of_blocks = rows.iter().any(|row| matches!(row.subject, Subject::Block { .. }));
-        let totals = if of_blocks { BlockTotals::of(rows, &settings.threads) } else { Vec::new() };
-        let mut out = BufWriter::new(io::stdout().lock());
-        match settings.format {
-            Format::Table => table::print(&mut out, settings, environment, rows, &totals)?,
-            Format::Json => json::print_summary(
-                &mut out,
-                settings,
-                environment,
-                outcome,
-                &totals,
-                is_interrupted,
-            )?,
-        }
-        out.flush()?;
+        let Self { settings, environment, rows, .. } = &self;
+        let totals = self.totals();
+        self.print(|out| match settings.format {
+            Format::Table => table::print(out, settings, environment, rows, &totals),
+            Format::Json => self.print_summary(out),
+        })?;
         if let Some(path) = &settings.report {
+            let is_interrupted = self.interrupt.requested();
             report::write(path, settings, environment, rows, &totals, is_interrupted)?;
             eprintln!("report written to {}", path.display());
         }
-        if is_interrupted {
-            eprintln!("interrupted after {} of {}", outcome.measured, self.blocks);
-            return Ok(Exit::Interrupted.into());
+        Ok(self.exit())
+    }
+
+    /// Lets `print` write to standard output, where no progress is shown any more.
+    pub(crate) fn print(
+        &self,
+        print: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.progress.clear();
+        let mut out = BufWriter::new(io::stdout().lock());
+        print(&mut out)?;
+        out.flush()
+    }
+
+    /// Prints the last line of a report for programs.
+    pub(crate) fn print_summary(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { settings, environment, outcome, .. } = self;
+        let is_interrupted = self.interrupt.requested();
+        json::print_summary(out, settings, environment, outcome, &self.totals(), is_interrupted)
+    }
+
+    /// How the run ended. Says on standard error if that was too early.
+    pub(crate) fn exit(&self) -> ExitCode {
+        if self.interrupt.requested() {
+            eprintln!("interrupted after {} of {}", self.outcome.measured, self.blocks);
+            return Exit::Interrupted.into();
         }
-        Ok(outcome.exit().into())
+        self.outcome.exit().into()
+    }
+
+    fn totals(&self) -> Vec<BlockTotals> {
+        let of_blocks = self.rows.iter().any(|row| matches!(row.subject, Subject::Block { .. }));
+        if of_blocks { BlockTotals::of(&self.rows, &self.settings.threads) } else { Vec::new() }
     }
 }

@@ -38,7 +38,8 @@ pub(crate) fn print(
     )
 }
 
-fn print_environment(
+/// Prints machine, versions, date and command.
+pub(super) fn print_environment(
     out: &mut impl Write,
     settings: &Settings,
     environment: &Environment,

@@ -98,7 +98,8 @@ fn select(names: &[String]) -> Vec<Selected> {
     selected
 }
 
-fn measure_workload(
+/// Checks a generated block and measures it, or tells why not.
+pub(super) fn measure_workload(
     session: &mut Session,
     workload: &Workload,
     seed: u64,

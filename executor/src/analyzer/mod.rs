@@ -7,10 +7,13 @@
 
 mod declared;
 mod inferred;
+mod learned;
 
 use alloy_primitives::Address;
 use core::fmt;
 pub(crate) use inferred::TRANSFER_GAS;
+pub(crate) use learned::Learner;
+pub use learned::{LearnedAccess, LearnedPrediction, Profile, ProfileError, ProfilePredictor};
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
     context::TxEnv,
@@ -115,6 +118,28 @@ impl Analyzer {
         declared::access_list(tx, &mut prediction);
         inferred::accounts(tx, self.balances_commute, &mut prediction);
         inferred::call(tx, &mut prediction);
+        inferred::code(index, tx, &self.code_writers, &mut prediction);
+        prediction
+    }
+
+    /// As [`predict`](Self::predict), with what was learned about the called function in place of
+    /// what its name suggests.
+    pub fn predict_learned(
+        &self,
+        index: TxIndex,
+        tx: &TxEnv,
+        learned: &LearnedPrediction,
+    ) -> AccessPrediction {
+        let mut prediction = AccessPrediction { accesses: Vec::new(), gas: inferred::gas(tx) };
+        declared::access_list(tx, &mut prediction);
+        inferred::accounts(tx, self.balances_commute, &mut prediction);
+        for access in &learned.accesses {
+            // A slot is read before it is written: what a write costs depends on it. Accounts
+            // have been dealt with, or do not conflict.
+            if let StateLocation::Slot(..) = access.location {
+                prediction.add(PredictedLocation::State(access.location), true, access.writes);
+            }
+        }
         inferred::code(index, tx, &self.code_writers, &mut prediction);
         prediction
     }

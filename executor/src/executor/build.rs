@@ -188,7 +188,7 @@ impl ParallelExecutor {
         let tx_envs =
             parallel_map(self.workers(), window, |_, candidate| to_tx_env(&candidate.transaction));
         let block = BlockContext::new(env, &tx_envs, true);
-        let mut planned = self.plan(&tx_envs, env);
+        let mut planned = self.plan(&tx_envs, env, parent);
         let execution = Execution {
             workers: self.workers(),
             block: &block,

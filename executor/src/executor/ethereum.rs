@@ -5,7 +5,7 @@
 
 use super::{ParallelExecutor, final_error, open, to_tx_env};
 use crate::{
-    ExecutionError, ExecutionStats, StateSource,
+    ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
     admission::GasAdmission,
     block_db::BlockDb,
     error::SourceFailure,
@@ -68,8 +68,19 @@ impl ParallelExecutor {
         let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let block = BlockContext::new(&env, &tx_envs, observe.is_some());
+        let mut planned = self.plan(&tx_envs, &env, source);
+        if planned.stats.mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) {
+            // Nothing that is set up for a whole block would pay here.
+            planned.stats.executions = transactions.len();
+            let db = open(source)?;
+            let output = match observe {
+                None => sequential::execute_block(chain, input, db),
+                Some(observe) => sequential::execute_block_observed(chain, input, db, observe),
+            };
+            return output.map(|output| (output, planned.stats));
+        }
 
+        let block = BlockContext::new(&env, &tx_envs, observe.is_some());
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut db = BlockDb::new(&block, open(source)?, failure.clone());
@@ -81,7 +92,7 @@ impl ParallelExecutor {
         );
         executor.apply_pre_execution_changes().map_err(outside)?;
 
-        let mut planned = self.plan(&tx_envs, &env);
+        let mut learner = self.learner(&mut planned, Some(&block), &env, &tx_envs);
         let execution = Execution {
             workers: self.workers(),
             block: &block,
@@ -90,12 +101,15 @@ impl ParallelExecutor {
             changes: executor.evm_mut().db_mut().take_changes(),
             admission: Some(GasAdmission::new(&env)),
         };
-        let End { changes, gas, results, failure } = match observe {
+        let End { changes, gas, results, studied, failure } = match observe {
             None => execution.run(&mut planned, source)?,
             Some(observe) => {
                 let mut observed = Vec::with_capacity(transactions.len());
                 let mut end = execution.stream(&mut planned, source, &mut |index, last| {
                     observe(index, &last.state);
+                    if let Some(learner) = &mut learner {
+                        learner.consider(index, &last);
+                    }
                     observed.push(last.result);
                     ControlFlow::Continue(())
                 })?;
@@ -105,6 +119,12 @@ impl ParallelExecutor {
         };
         if let Some((index, cause)) = failure {
             return Err(final_error(index, cause, *transactions[index].hash()));
+        }
+
+        if let Some(learner) = &mut learner
+            && !block.keeps_changes
+        {
+            learner.consider_all(&results, studied);
         }
 
         executor.receipts = receipts(self.workers(), transactions, results, &gas);
@@ -118,6 +138,9 @@ impl ParallelExecutor {
         executor.evm_mut().db_mut().resume(transactions.len(), changes);
         let (_, result) = executor.finish().map_err(outside)?;
 
+        if let Some(learner) = learner {
+            learner.learn(self.workers());
+        }
         let changes = db.take_changes();
         let output = BlockOutput {
             receipts: result.receipts,

@@ -78,13 +78,17 @@ impl ParallelExecutor {
         executor.apply_pre_execution_changes().map_err(outside)?;
 
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let mut planned = self.plan(&tx_envs, &env);
+        let mut planned = self.plan(&tx_envs, &env, source);
+        let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             for (index, transaction) in transactions.iter().enumerate() {
                 let result = executor
                     .execute_transaction_without_commit(transaction)
                     .map_err(|e| ExecutionError::from_block_error(e, Some(index), &failure))?;
                 observe(index, &result.result.state);
+                if let Some(learner) = &mut learner {
+                    learner.consider(index, &result.result);
+                }
                 executor.commit_transaction(result);
             }
             planned.stats.executions = transactions.len();
@@ -94,6 +98,9 @@ impl ParallelExecutor {
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();
                 observe(index, &result.state);
+                if let Some(learner) = &mut learner {
+                    learner.consider(index, &result);
+                }
                 executor.commit_transaction(EthTxResult {
                     result,
                     blob_gas_used: tx.blob_gas_used().unwrap_or_default(),
@@ -116,6 +123,9 @@ impl ParallelExecutor {
         }
 
         let (_, result) = executor.finish().map_err(outside)?;
+        if let Some(learner) = learner {
+            learner.learn(self.workers());
+        }
         state.merge_transitions(BundleRetention::Reverts);
         Ok((result, state.take_bundle(), planned.stats))
     }

@@ -41,13 +41,19 @@ impl ParallelExecutor {
         S: StateSource,
     {
         let block = BlockContext::new(env, transactions, true);
-        let mut planned = self.plan(transactions, env);
+        let mut planned = self.plan(transactions, env, source);
+        let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
         let mut refused = None;
-        let mut deliver = |index: usize, last| match sink(index, last) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(cause) => {
-                refused = Some(cause);
-                ControlFlow::Break(())
+        let mut deliver = |index: usize, last| {
+            if let Some(learner) = &mut learner {
+                learner.consider(index, &last);
+            }
+            match sink(index, last) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(cause) => {
+                    refused = Some(cause);
+                    ControlFlow::Break(())
+                }
             }
         };
         let ran =
@@ -56,7 +62,12 @@ impl ParallelExecutor {
             return Err(OrderedError::Sink(cause));
         }
         match ran.map(|end| end.failure) {
-            Ok(None) => Ok(planned.stats),
+            Ok(None) => {
+                if let Some(learner) = learner {
+                    learner.learn(self.workers());
+                }
+                Ok(planned.stats)
+            }
             Ok(Some((index, cause))) => Err(final_error(index, cause, B256::ZERO)),
             Err(error) => Err(error),
         }
@@ -81,12 +92,17 @@ impl ParallelExecutor {
         DB: DatabaseRef<Error: Error + Send + Sync + 'static> + Sync,
     {
         let block = BlockContext::new(env, transactions, false);
-        let mut planned = self.plan(transactions, env);
+        let mut planned = self.plan(transactions, env, &Shared(db));
+        let learner = self.learner(&mut planned, Some(&block), env, transactions);
         let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
-        match end.failure {
-            Some((index, cause)) => Err(final_error(index, cause, B256::ZERO)),
-            None => Ok((end.results, merger::bundle(self.workers(), &block, end.changes))),
+        if let Some((index, cause)) = end.failure {
+            return Err(final_error(index, cause, B256::ZERO));
         }
+        if let Some(mut learner) = learner {
+            learner.consider_all(&end.results, end.studied);
+            learner.learn(self.workers());
+        }
+        Ok((end.results, merger::bundle(self.workers(), &block, end.changes)))
     }
 
     /// Transactions with nothing around them.

@@ -30,7 +30,7 @@ use std::{
 /// Results that may be waiting for delivery before the frontier pauses.
 const UNDELIVERED_MAX: usize = 4096;
 /// Gas that one turn of a worker should cover, so that its cost does not show.
-const BATCH_GAS: u64 = 400_000;
+pub(crate) const TURN_GAS: u64 = 400_000;
 /// Most transactions in one turn.
 const BATCH_MAX: u64 = 32;
 
@@ -79,7 +79,7 @@ impl<'plan> Scheduler<'plan> {
         let mean_gas = plan.gas() / transactions.max(1) as u64;
         // Small blocks: every worker should get several turns.
         let fair = (transactions / (threads * 4)).max(1) as u64;
-        let batch = (BATCH_GAS / mean_gas.max(1)).clamp(1, BATCH_MAX).min(fair);
+        let batch = (TURN_GAS / mean_gas.max(1)).clamp(1, BATCH_MAX).min(fair);
         Self {
             plan,
             status: positions().map(|_| SharedStatus::new()).collect(),
@@ -166,6 +166,11 @@ impl<'plan> Scheduler<'plan> {
     /// Tells everybody that the transactions below a position are final.
     pub(crate) fn advance(&self, next: usize) {
         self.frontier.store(next, Ordering::Release);
+        self.idle.notify();
+    }
+
+    /// Makes workers that sleep look for work once more.
+    pub(crate) fn wake(&self) {
         self.idle.notify();
     }
 

@@ -3,6 +3,7 @@
 use super::Accesses;
 use crate::{
     error::{SourceError, SourceRead},
+    keccak_cache::KeccakCache,
     pipeline::BlockContext,
 };
 use alloy_primitives::{
@@ -22,6 +23,9 @@ use revm::{
 };
 use std::error::Error;
 
+/// How many hashes of mapping keys a worker keeps: about 100 KiB.
+const MAPPING_HASHES: usize = 1024;
+
 /// Serves one transaction after another, and records what each of them reads.
 pub(crate) struct WorkerDb<'block, DB> {
     block: &'block BlockContext,
@@ -31,6 +35,7 @@ pub(crate) struct WorkerDb<'block, DB> {
     /// This worker's own copy of no code at all.
     no_code: Bytecode,
     block_hashes: HashMap<u64, B256>,
+    mapping_hashes: KeccakCache<64>,
     reader: TxIndex,
     /// Whether every transaction before the reader is committed, so that nothing is a guess.
     at_frontier: bool,
@@ -48,6 +53,7 @@ where
             codes: B256Map::default(),
             no_code: unshared_code(&Bytecode::default()),
             block_hashes: HashMap::default(),
+            mapping_hashes: KeccakCache::new(MAPPING_HASHES),
             reader: TxIndex::FIRST,
             at_frontier: false,
             accesses: Accesses::default(),
@@ -59,6 +65,11 @@ where
         self.reader = reader;
         self.at_frontier = at_frontier;
         self.accesses = accesses;
+    }
+
+    /// keccak-256 of the key and the number of a mapping.
+    pub(super) fn mapping_hash(&mut self, input: &[u8; 64]) -> B256 {
+        self.mapping_hashes.hash(input)
     }
 
     /// Notes that the execution saw the balance of an account.

@@ -6,6 +6,7 @@
 mod balance_watch;
 mod beneficiary;
 mod database;
+mod keccak;
 mod transfer;
 
 use crate::{error::SourceError, pipeline::BlockContext, scheduler::WorkerId};
@@ -127,6 +128,7 @@ where
             .with_db(WorkerDb::new(block, source))
             .build_mainnet_with_inspector(NoOpInspector)
             .with_precompiles(precompiles);
+        keccak::install(&mut evm.instruction);
         if block.rules.balances_commute {
             balance_watch::install(&mut evm.instruction);
         }
@@ -182,7 +184,7 @@ where
         let result = result.map(|result| {
             self.note_sender_and_authorities(tx);
             self.write_set(&mut state);
-            Executed { result, state: self.take_or_recycle(state), deferred_fee }
+            Executed { result, state: self.take_or_recycle(index, state), deferred_fee }
         });
         TxOutcome { result, accesses: std::mem::take(&mut self.db().accesses) }
     }
@@ -197,8 +199,8 @@ where
 
     /// The finalized changes, where somebody wants them. Where not, their map goes back to the
     /// journal, which would otherwise grow a new one.
-    fn take_or_recycle(&mut self, mut state: EvmState) -> EvmState {
-        if self.block.keeps_changes {
+    fn take_or_recycle(&mut self, index: TxIndex, mut state: EvmState) -> EvmState {
+        if self.block.keeps_changes_of(index) {
             return state;
         }
         // Clearing costs time in proportion to the capacity.

@@ -130,18 +130,13 @@ where
     ) -> Option<TxOutcome<'block>> {
         let rules = self.transfers.as_ref()?;
         let recipient = plain_recipient(tx)?;
-        let beneficiary = self.block.beneficiary;
-        if !rules.admit(tx)
-            || tx.caller == beneficiary
-            || recipient == beneficiary
-            || self.evm.precompiles.get(&recipient).is_some()
-        {
+        if !rules.admit(tx) || self.evm.precompiles.get(&recipient).is_some() {
             return None;
         }
         let accesses = self.spare.pop().unwrap_or_default();
         let db = &mut self.evm.ctx.journaled_state.database;
         db.begin(index, at_frontier, accesses);
-        let executed = pay(db, rules, tx, recipient);
+        let executed = pay(db, rules, tx, recipient, self.block.beneficiary);
         let accesses = std::mem::take(&mut db.accesses);
         match executed {
             Some(executed) => Some(TxOutcome { result: Ok(executed), accesses }),
@@ -159,6 +154,7 @@ fn pay<DB>(
     rules: &TransferRules,
     tx: &TxEnv,
     recipient: Address,
+    beneficiary: Address,
 ) -> Option<Executed>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
@@ -176,15 +172,21 @@ where
 
     let price = tx.effective_gas_price(rules.base_fee);
     let gas_used = u128::from(rules.gas.tx_gas_used());
-    let mut paid = U256::from(price * gas_used);
+    // EIP-1559: the base fee is burnt.
+    let burnt = if rules.spec.is_enabled_in(SpecId::LONDON) { rules.base_fee } else { 0 };
+    let fee = U256::from(price.saturating_sub(burnt) * gas_used);
+    // Where the beneficiary takes part, it has its fee at once.
+    let fee_of = |party| if party == beneficiary { fee } else { U256::ZERO };
+    let mut paid = U256::from(price * gas_used) - fee_of(tx.caller);
     if recipient != tx.caller {
         let read = db.account(recipient).ok()?;
         if read.served.is_some_and(|value| !is_plain(&value)) {
             return None;
         }
         let (entry, value) = (read.entry, read.served.unwrap_or(AccountValue::EMPTY));
-        let credit = AccountWrite::credit(tx.value);
-        let write = if !tx.value.is_zero() {
+        let amount = tx.value + fee_of(recipient);
+        let credit = AccountWrite::credit(amount);
+        let write = if !amount.is_zero() {
             Some(credit)
         } else if value.is_empty() && read.served.is_some() {
             // EIP-161: to be touched while empty removes an account.
@@ -205,8 +207,7 @@ where
     let written = WrittenAccount { entry: sender_entry, write, slots: 0 };
     db.accesses.account_writes.push(written);
 
-    // EIP-1559: the base fee is burnt.
-    let burnt = if rules.spec.is_enabled_in(SpecId::LONDON) { rules.base_fee } else { 0 };
+    let is_paid = beneficiary == tx.caller || beneficiary == recipient;
     Some(Executed {
         result: ExecutionResult::Success {
             reason: SuccessReason::Stop,
@@ -215,7 +216,7 @@ where
             output: Output::Call(Bytes::new()),
         },
         state: EvmState::default(),
-        deferred_fee: Some(U256::from(price.saturating_sub(burnt) * gas_used)),
+        deferred_fee: (!is_paid).then_some(fee),
     })
 }
 

@@ -5,6 +5,7 @@ mod building;
 mod contracts;
 mod generated;
 mod inspection;
+mod learned;
 mod mainnet;
 mod predictors;
 mod workloads;

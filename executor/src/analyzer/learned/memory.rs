@@ -1,0 +1,256 @@
+//! Where the bytes in an execution's memory came from.
+//!
+//! Only what does not follow from the code alone is noted; all else in memory is constant on the
+//! path. *Must not know*: what the bytes are. Whoever reads brings the real memory along.
+
+use super::expression::{Arena, Length, Node, NodeId, Origin, Segment};
+use alloy_primitives::U256;
+use revm::bytecode::opcode::ADD;
+use std::{collections::BTreeMap, ops::Range};
+
+/// A run of bytes that is not constant.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    length: usize,
+    source: Source,
+}
+
+/// Where a piece's bytes come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// A word, from a byte of it on.
+    Word(NodeId, usize),
+    /// Calldata, so many bytes behind an offset. The length of the whole, where it is an
+    /// expression, holds for the piece as long as it has not been cut.
+    Calldata(NodeId, usize, Option<NodeId>),
+    /// What a call returned, from a byte on.
+    Return(NodeId, usize),
+    /// Nobody knows.
+    Opaque,
+}
+
+impl Source {
+    /// The source of what lies `by` bytes further on.
+    fn skip(self, by: usize) -> Self {
+        match self {
+            Self::Word(id, from) => Self::Word(id, from + by),
+            Self::Calldata(offset, from, _) if by > 0 => Self::Calldata(offset, from + by, None),
+            Self::Return(call, from) => Self::Return(call, from + by),
+            same => same,
+        }
+    }
+
+    /// The source of a piece that was cut at its end.
+    fn cut(self) -> Self {
+        match self {
+            Self::Calldata(offset, from, _) => Self::Calldata(offset, from, None),
+            same => same,
+        }
+    }
+}
+
+/// The memory of one call, or the data that a call returned.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ShadowMemory(BTreeMap<usize, Piece>);
+
+impl ShadowMemory {
+    /// Notes that bytes are constant now.
+    pub(super) fn clear(&mut self, range: Range<usize>) {
+        if range.is_empty() || self.0.is_empty() {
+            return;
+        }
+        let before = self.0.range(..range.start).next_back().map(|(start, piece)| (*start, *piece));
+        if let Some((start, piece)) = before
+            && start + piece.length > range.start
+        {
+            let kept = Piece { length: range.start - start, source: piece.source.cut() };
+            self.0.insert(start, kept);
+            self.keep_tail(start, piece, range.end);
+        }
+        while let Some((start, piece)) =
+            self.0.range(range.clone()).next().map(|(start, piece)| (*start, *piece))
+        {
+            self.0.remove(&start);
+            self.keep_tail(start, piece, range.end);
+        }
+    }
+
+    /// Puts back what of a piece lies behind `end`.
+    fn keep_tail(&mut self, start: usize, piece: Piece, end: usize) {
+        let length = (start + piece.length).saturating_sub(end);
+        if length > 0 {
+            let source = piece.source.skip(end - start);
+            self.0.insert(end, Piece { length, source });
+        }
+    }
+
+    /// Notes where bytes come from.
+    pub(super) fn write(&mut self, range: Range<usize>, source: Source) {
+        self.clear(range.clone());
+        if !range.is_empty() {
+            self.0.insert(range.start, Piece { length: range.len(), source });
+        }
+    }
+
+    /// Notes that a whole word was stored.
+    pub(super) fn write_word(&mut self, at: usize, origin: Origin) {
+        match origin {
+            Origin::Constant => self.clear(at..at.saturating_add(32)),
+            Origin::Known(id) => self.write(at..at.saturating_add(32), Source::Word(id, 0)),
+            Origin::Opaque => self.write(at..at.saturating_add(32), Source::Opaque),
+        }
+    }
+
+    /// What in a range is not constant: offset in the range, length and source of each piece.
+    pub(super) fn pieces(&self, range: Range<usize>) -> Vec<(usize, usize, Source)> {
+        let mut found = Vec::new();
+        let first =
+            self.0.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
+        for (start, piece) in self.0.range(first..range.end.max(first)) {
+            let end = start + piece.length;
+            let (from, to) = ((*start).max(range.start), end.min(range.end));
+            if from < to {
+                let source = piece.source.skip(from - start);
+                let source = if to < end { source.cut() } else { source };
+                found.push((from - range.start, to - from, source));
+            }
+        }
+        found
+    }
+
+    /// Puts copied pieces down.
+    pub(super) fn put(&mut self, at: usize, length: usize, pieces: &[(usize, usize, Source)]) {
+        self.clear(at..at.saturating_add(length));
+        for (offset, length, source) in pieces {
+            self.write(at + offset..at + offset + length, *source);
+        }
+    }
+
+    /// The origin of the bytes in a range. `bytes` are the bytes themselves.
+    pub(super) fn segments(&self, start: usize, bytes: &[u8], arena: &mut Arena) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        let mut position = 0;
+        let constant = |segments: &mut Vec<Segment>, range: Range<usize>| {
+            if !range.is_empty() {
+                segments.push(Segment::Constant(bytes[range].into()));
+            }
+        };
+        for (offset, length, source) in self.pieces(start..start.saturating_add(bytes.len())) {
+            constant(&mut segments, position..offset);
+            position = offset + length;
+            segments.push(segment(source, length, arena));
+        }
+        constant(&mut segments, position..bytes.len());
+        segments
+    }
+
+    /// The origin of a word. `bytes` are its bytes.
+    pub(super) fn word(&self, at: usize, bytes: &[u8; 32], arena: &mut Arena) -> Origin {
+        let segments = self.segments(at, bytes, arena);
+        match segments[..] {
+            [Segment::Constant(_)] => Origin::Constant,
+            [Segment::Word(id, 0, 32)] => Origin::Known(id),
+            [Segment::Calldata(offset, _)] => arena.origin(Node::CalldataWord(offset)),
+            [Segment::Return(call, from, 32)] => arena.origin(Node::ReturnWord(call, from)),
+            _ if has_opaque(&segments) => Origin::Opaque,
+            _ => arena.origin(Node::Bytes(segments.into())),
+        }
+    }
+}
+
+/// Whether some of the bytes are not known.
+pub(super) fn has_opaque(segments: &[Segment]) -> bool {
+    segments.iter().any(|segment| matches!(segment, Segment::Opaque(_)))
+}
+
+fn segment(source: Source, length: usize, arena: &mut Arena) -> Segment {
+    let opaque = Segment::Opaque(length as u32);
+    match source {
+        Source::Word(id, from) => Segment::Word(id, from as u8, length as u8),
+        Source::Return(call, from) => Segment::Return(call, from as u32, length as u32),
+        Source::Opaque => opaque,
+        Source::Calldata(offset, from, whole) => {
+            let terms = [(Origin::Known(offset), U256::ZERO), (Origin::Constant, U256::from(from))];
+            let length = whole.map_or(Length::Fixed(length as u32), Length::Of);
+            match arena.apply(ADD, &terms) {
+                Origin::Known(offset) => Segment::Calldata(offset, length),
+                Origin::Constant => {
+                    let start = match arena.get(offset) {
+                        Node::Constant(start) => start.wrapping_add(U256::from(from)),
+                        _ => return opaque,
+                    };
+                    arena.constant(start).map_or(opaque, |offset| Segment::Calldata(offset, length))
+                }
+                Origin::Opaque => opaque,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::expression::Environment, *};
+
+    fn word(arena: &mut Arena, fact: Environment) -> NodeId {
+        arena.add(Node::Environment(fact)).unwrap()
+    }
+
+    #[test]
+    fn a_word_written_over_others_cuts_them() {
+        let mut arena = Arena::default();
+        let [old, new] = [Environment::This, Environment::Caller].map(|f| word(&mut arena, f));
+        let mut memory = ShadowMemory::default();
+        memory.write_word(0, Origin::Known(old));
+        memory.write_word(32, Origin::Known(old));
+        memory.write_word(16, Origin::Known(new));
+        let segments = memory.segments(0, &[0; 70], &mut arena);
+        assert_eq!(
+            segments,
+            [
+                Segment::Word(old, 0, 16),
+                Segment::Word(new, 0, 32),
+                Segment::Word(old, 16, 16),
+                Segment::Constant([0; 6].into()),
+            ]
+        );
+        memory.write_word(16, Origin::Constant);
+        assert_eq!(memory.word(16, &[0; 32], &mut arena), Origin::Constant);
+        assert_eq!(memory.pieces(0..16).len(), 1);
+    }
+
+    #[test]
+    fn a_range_inside_one_piece_keeps_both_sides() {
+        let mut arena = Arena::default();
+        let start = arena.constant(U256::from(4)).unwrap();
+        let mut memory = ShadowMemory::default();
+        memory.write(100..200, Source::Calldata(start, 0, None));
+        memory.clear(120..130);
+        let at = |arena: &mut Arena, offset: u64| {
+            let offset = arena.constant(U256::from(offset)).unwrap();
+            arena.origin(Node::CalldataWord(offset))
+        };
+        assert_eq!(memory.word(140, &[0; 32], &mut arena), at(&mut arena, 44));
+        assert_eq!(memory.word(120, &[0; 32], &mut arena), {
+            let thirty_four = arena.constant(U256::from(34)).unwrap();
+            arena.origin(Node::Bytes(
+                [
+                    Segment::Constant([0; 10].into()),
+                    Segment::Calldata(thirty_four, Length::Fixed(22)),
+                ]
+                .into(),
+            ))
+        });
+    }
+
+    #[test]
+    fn copies_keep_their_origin() {
+        let mut arena = Arena::default();
+        let caller = word(&mut arena, Environment::Caller);
+        let mut memory = ShadowMemory::default();
+        memory.write_word(0, Origin::Known(caller));
+        let pieces = memory.pieces(0..64);
+        memory.put(16, 64, &pieces);
+        assert_eq!(memory.word(16, &[0; 32], &mut arena), Origin::Known(caller));
+        assert_eq!(memory.pieces(0..16).len(), 1);
+    }
+}

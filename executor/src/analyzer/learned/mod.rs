@@ -1,0 +1,42 @@
+//! Learned predictions: how accessed locations follow from a call, found out from earlier calls.
+//!
+//! ```text
+//!   committed transaction ─▶ replay ─▶ record ─▶ samples ─▶ template ─┐
+//!                                                                     ▼
+//!   coming transaction ───────────────▶ evaluate ◀─────────────── profile
+//!                                          ▼
+//!                                   expected accesses
+//! ```
+//!
+//! For each function of each code ([`TemplateKey`](template::TemplateKey)) there is a
+//! [`template`]: the slots, accounts and inner calls of the function as
+//! [`expression`]s over its calldata, caller, value and what it loads. [`record`] finds the
+//! expressions by following an execution instruction by instruction; [`evaluate`] computes them for
+//! a call that has not been executed yet. Inner calls have templates of their own, so a router's
+//! template and a pair's make one prediction for a pair that has never been seen with this router.
+//!
+//! *Must not know*: schedules. What is learned is advice; the same block with any profile gives the
+//! same output.
+
+mod allowance;
+mod arithmetic;
+mod code_shape;
+mod codec;
+mod evaluate;
+mod explore;
+mod expression;
+mod learner;
+mod memory;
+mod profile;
+mod record;
+mod replay;
+mod template;
+mod view;
+
+pub use codec::ProfileError;
+pub use evaluate::LearnedAccess;
+pub(crate) use learner::Learner;
+pub use profile::{LearnedPrediction, Profile, ProfilePredictor};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,498 @@
+//! The profile: all templates, shared by everybody who predicts and learns.
+//!
+//! Concurrent and bounded. What it holds is advice, so a lookup that misses a template which is
+//! being replaced does no harm.
+//!
+//! *Must not know*: files, threads, or who executes blocks.
+
+use super::{
+    allowance::Allowance,
+    code_shape::CodeShapes,
+    codec::{ProfileError, decode, encode},
+    evaluate::{
+        Access, CallInputs, Evaluator, LearnedAccess, PartialBytes, StateView, Surroundings,
+    },
+    explore::{UnknownCall, explore, would_write},
+    learner::teach,
+    record::{FrameInputs, Sample},
+    template::{Template, TemplateKey},
+    view::SourceView,
+};
+use crate::source::StateSource;
+use alloy_evm::EvmEnv;
+use alloy_primitives::{Address, B256, U256};
+use core::fmt;
+use dashmap::{DashMap, DashSet};
+use multilane_state::StateLocation;
+use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind, state::EvmState};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Templates by key.
+#[derive(Default)]
+pub(super) struct Templates {
+    entries: DashMap<TemplateKey, Entry>,
+    /// Counts lookups: the time by which the least useful template is found.
+    clock: AtomicU64,
+}
+
+struct Entry {
+    template: Arc<Template>,
+    /// When the template was last asked for.
+    used: AtomicU64,
+    /// Share of the predicted slots that were accessed, the latest predictions counting most, in
+    /// parts of [`PRECISION_ONE`].
+    precision: AtomicU32,
+    /// Predictions that turned out right since the template was changed.
+    confirmed: AtomicU32,
+    size: usize,
+}
+
+impl Templates {
+    /// The template for a key.
+    pub(super) fn get(&self, key: &TemplateKey) -> Option<Arc<Template>> {
+        let entry = self.entries.get(key)?;
+        // Relaxed: the order of uses only decides what is evicted.
+        entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(Arc::clone(&entry.template))
+    }
+
+    /// Whether predictions by this template have mostly been wrong lately.
+    fn is_unreliable(&self, key: &TemplateKey) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 5 * 3)
+    }
+
+    /// Notes that a prediction was right in everything.
+    fn confirm(&self, key: &TemplateKey) {
+        if let Some(entry) = self.entries.get(key) {
+            entry.confirmed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many predictions were right since the template was changed.
+    fn confirmed(&self, key: &TemplateKey) -> u32 {
+        self.entries.get(key).map_or(0, |entry| entry.confirmed.load(Ordering::Relaxed))
+    }
+
+    /// Whether the latest predictions by this template named slots that were not accessed.
+    fn has_erred(&self, key: &TemplateKey) -> bool {
+        let entry = self.entries.get(key);
+        entry
+            .is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 100 * 99)
+    }
+
+    /// Notes how a prediction turned out: how many slots it named, and how many of them were right.
+    fn rate(&self, key: &TemplateKey, named: usize, right: usize) {
+        let Some(entry) = self.entries.get(key).filter(|_| named > 0) else { return };
+        let precision = (right * PRECISION_ONE as usize / named) as u32;
+        // Relaxed: an estimate, of which an update may be lost.
+        let before = entry.precision.load(Ordering::Relaxed);
+        entry.precision.store(before / 2 + precision / 2, Ordering::Relaxed);
+    }
+}
+
+/// What was learned about how contracts access state.
+///
+/// One profile may serve any number of executors at a time. It only influences when transactions
+/// run; the output is the same with every profile.
+pub struct Profile {
+    templates: Templates,
+    pub(super) shapes: CodeShapes,
+    /// What may be spent on transactions that were executed.
+    pub(super) lessons: Allowance,
+    /// What may be spent on functions that nobody has called.
+    exploring: Allowance,
+    /// Functions that have been explored, or could not be.
+    explored: DashSet<TemplateKey>,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// Held while samples are merged, so that none is lost to another one of the same template.
+    merging: Mutex<()>,
+}
+
+/// What a transaction is expected to access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LearnedPrediction {
+    /// Sorted; each location once.
+    pub accesses: Vec<LearnedAccess>,
+    /// Inner calls that no template is known for.
+    pub unknown_calls: usize,
+    /// Samples that the template of the called function was made from.
+    pub samples: u32,
+    key: TemplateKey,
+}
+
+/// Memory for templates, in bytes, unless set otherwise.
+const BYTES_MAX: usize = 64 << 20;
+/// Right predictions from which on a template counts as proven.
+const PROVEN_FROM: u32 = 4;
+/// One, in fixed point.
+const PRECISION_ONE: u32 = 1 << 16;
+/// Gas that blocks use for one unit of gas to learn, and to explore, with.
+const LESSON_SHARE: u64 = 64;
+const EXPLORING_SHARE: u64 = 128;
+/// Functions of which it is remembered that they were explored.
+const EXPLORED_MAX: usize = 1 << 16;
+/// How often a prediction is made anew, because what it asked for has been explored.
+const ROUNDS_MAX: usize = 4;
+/// How much of the memory is freed at once when it is used up, as a divisor.
+const EVICTED_SHARE: usize = 8;
+
+impl Profile {
+    /// The version of the form in which templates are exported.
+    pub const FORMAT: u32 = 1;
+
+    /// An empty profile that may take 64 MiB of memory.
+    pub fn new() -> Self {
+        Self::with_capacity(BYTES_MAX)
+    }
+
+    /// An empty profile that may take about so many bytes of memory.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            templates: Templates::default(),
+            shapes: CodeShapes::default(),
+            lessons: Allowance::new(LESSON_SHARE),
+            exploring: Allowance::new(EXPLORING_SHARE),
+            explored: DashSet::default(),
+            bytes: AtomicUsize::new(0),
+            bytes_max: bytes,
+            merging: Mutex::default(),
+        }
+    }
+
+    /// Number of templates: functions of contract codes that have been learned.
+    pub fn len(&self) -> usize {
+        self.templates.entries.len()
+    }
+
+    /// Whether nothing has been learned.
+    pub fn is_empty(&self) -> bool {
+        self.templates.entries.is_empty()
+    }
+
+    /// Roughly the memory that the templates take, in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Everything that was learned, as pairs of key and template, in no particular order. Profiles
+    /// of another [`FORMAT`](Self::FORMAT) cannot read them.
+    pub fn export(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+        self.templates.entries.iter().filter_map(|entry| encode(entry.key(), &entry.template))
+    }
+
+    /// Takes in a pair that was [exported](Self::export), in place of what is known under its key.
+    ///
+    /// # Errors
+    ///
+    /// If it is no template.
+    pub fn import(&self, key: &[u8], template: &[u8]) -> Result<(), ProfileError> {
+        let (key, template) = decode(key, template)?;
+        self.insert(key, template);
+        Ok(())
+    }
+
+    /// A predictor for one block: its environment, and the state before it.
+    pub fn predictor<'a, S: StateSource>(
+        &'a self,
+        env: &'a EvmEnv,
+        source: &'a S,
+    ) -> ProfilePredictor<'a, S> {
+        ProfilePredictor {
+            profile: self,
+            env,
+            view: SourceView::new(source, &self.shapes),
+            exploring: Exploring::AsAllowed,
+            explored_gas: 0,
+        }
+    }
+
+    /// Learns from a transaction that has been executed: `changes` are its finalized state changes.
+    pub fn learn(&self, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) {
+        teach(self, env, tx, changes);
+    }
+
+    /// Whether a prediction is by a template that has not proved itself, or was wrong lately, or is
+    /// incomplete.
+    pub(super) fn doubts(&self, prediction: &LearnedPrediction) -> bool {
+        self.templates.confirmed(&prediction.key) < PROVEN_FROM
+            || prediction.unknown_calls > 0
+            || self.templates.has_erred(&prediction.key)
+    }
+
+    /// Compares what a transaction did with what was predicted. Whether there is something to
+    /// [`learn`](Self::learn) from it.
+    #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
+    pub fn review(&self, prediction: Option<&LearnedPrediction>, changes: &EvmState) -> bool {
+        let Some(prediction) = prediction else { return true };
+        let is_slot = |access: &&LearnedAccess| matches!(access.location, StateLocation::Slot(..));
+        let named = prediction.accesses.iter().filter(is_slot).count();
+        let (mut accessed, mut right, mut missed_writes) = (0, 0, 0);
+        for (address, account) in changes {
+            for (slot, value) in &account.storage {
+                let location = StateLocation::Slot(*address, *slot);
+                let found =
+                    prediction.accesses.binary_search_by(|access| access.location.cmp(&location));
+                accessed += 1;
+                right += usize::from(found.is_ok());
+                let writes = found.is_ok_and(|at| prediction.accesses[at].writes);
+                missed_writes += usize::from(value.is_changed() && !writes);
+            }
+        }
+        self.templates.rate(&prediction.key, named, right);
+        let is_right = right == named && right == accessed && missed_writes == 0;
+        if is_right {
+            self.templates.confirm(&prediction.key);
+        }
+        !is_right
+    }
+
+    /// Predicts a transaction's accesses, where it calls a function that has been learned.
+    fn evaluate<S: StateSource>(
+        &self,
+        tx: &TxEnv,
+        view: &mut SourceView<'_, S>,
+        surroundings: Surroundings,
+    ) -> Option<Evaluated> {
+        let TxKind::Call(to) = tx.kind() else { return None };
+        if self.is_empty() {
+            return None;
+        }
+        let (shape, code) = view.code(to)?;
+        let key = TemplateKey::new(shape, tx.input());
+        let template = self.templates.get(&key)?;
+        let mut evaluator = Evaluator::new(&self.templates, view, surroundings);
+        evaluator.is_cautious = self.templates.is_unreliable(&key);
+        let inputs = CallInputs {
+            code,
+            this: Some(to),
+            caller: Some(tx.caller()),
+            value: Some(tx.value()),
+            calldata: PartialBytes::known(tx.input()),
+        };
+        evaluator.call(&template, inputs, 0);
+        let Evaluator { mut accesses, unknown_calls, .. } = evaluator;
+        let account = |address, writes| Access {
+            location: StateLocation::Account(address),
+            writes,
+            stored: None,
+        };
+        accesses.push(account(tx.caller(), true));
+        accesses.push(account(to, !tx.value().is_zero()));
+        Some(Evaluated { key, accesses, unknown_calls, samples: template.samples() })
+    }
+
+    /// Takes in what the calls of one transaction taught, inner calls first.
+    ///
+    /// `view` is the state before the transaction; `was_written` says whether the transaction
+    /// changed a slot.
+    pub(super) fn merge(
+        &self,
+        samples: &[Sample],
+        view: &mut impl StateView,
+        surroundings: Surroundings,
+        was_written: &dyn Fn(&(Address, U256), bool) -> bool,
+        is_explored: bool,
+    ) {
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        for sample in samples {
+            let known = self.templates.get(&sample.key);
+            if is_explored && known.is_some() {
+                continue;
+            }
+            let mut template = known.map_or_else(Template::default, |known| (*known).clone());
+            let present = template.adopt(sample, was_written);
+            let inputs = CallInputs {
+                code: sample.inputs.code.clone(),
+                this: Some(sample.inputs.this),
+                caller: Some(sample.inputs.caller),
+                value: Some(sample.inputs.value),
+                calldata: PartialBytes::known(&sample.inputs.calldata),
+            };
+            let mut evaluator = Evaluator::new(&self.templates, &mut *view, surroundings);
+            let guards = evaluator.guards(&template, inputs);
+            template.learn(present, guards.into_iter(), is_explored);
+            self.insert(sample.key, template);
+        }
+    }
+
+    /// Takes in what an explored call taught about functions that were not known.
+    pub(super) fn merge_explored(
+        &self,
+        samples: &[Sample],
+        view: &mut impl StateView,
+        env: &EvmEnv,
+        inputs: &FrameInputs,
+        changes: &EvmState,
+    ) {
+        let surroundings = Surroundings { origin: inputs.caller, ..Surroundings::of_block(env) };
+        let was_written = |slot: &_, is_constant| would_write(changes, slot, is_constant);
+        self.merge(samples, view, surroundings, &was_written, true);
+    }
+
+    /// Adds what a block's gas allows to be learned.
+    pub(super) fn earn(&self, gas: u64) {
+        self.lessons.earn(gas);
+        self.exploring.earn(gas);
+    }
+
+    fn insert(&self, key: TemplateKey, template: Template) {
+        let size = template.size();
+        let used = AtomicU64::new(self.templates.clock.fetch_add(1, Ordering::Relaxed));
+        let known =
+            self.templates.entries.get(&key).map(|entry| entry.precision.load(Ordering::Relaxed));
+        let precision = known.unwrap_or(PRECISION_ONE);
+        let precision = AtomicU32::new(precision);
+        let confirmed = AtomicU32::new(0);
+        let entry = Entry { template: Arc::new(template), used, precision, confirmed, size };
+        let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        if self.size() > self.bytes_max {
+            self.evict();
+        }
+    }
+
+    /// Drops what has not been asked for longest.
+    fn evict(&self) {
+        let mut uses: Vec<(u64, TemplateKey)> = self
+            .templates
+            .entries
+            .iter()
+            .map(|entry| (entry.used.load(Ordering::Relaxed), *entry.key()))
+            .collect();
+        uses.sort_unstable();
+        let target = self.bytes_max - self.bytes_max / EVICTED_SHARE;
+        for (_, key) in uses {
+            if self.size() <= target {
+                break;
+            }
+            if let Some((_, entry)) = self.templates.entries.remove(&key) {
+                self.bytes.fetch_sub(entry.size, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Predicts the transactions of one block by what a [`Profile`] has learned.
+#[derive(Debug)]
+pub struct ProfilePredictor<'a, S: StateSource> {
+    profile: &'a Profile,
+    env: &'a EvmEnv,
+    view: SourceView<'a, S>,
+    exploring: Exploring,
+    explored_gas: u64,
+}
+
+/// What a template made of a transaction.
+struct Evaluated {
+    key: TemplateKey,
+    accesses: Vec<Access>,
+    unknown_calls: Vec<UnknownCall>,
+    samples: u32,
+}
+
+/// Whether functions that nobody has called are executed to learn them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exploring {
+    /// As long as the profile's allowance lasts.
+    AsAllowed,
+    /// Always.
+    Always,
+}
+
+impl<S: StateSource> ProfilePredictor<'_, S> {
+    /// Explores whatever is unknown, without regard to the profile's allowance.
+    #[must_use]
+    pub const fn exploring_always(mut self) -> Self {
+        self.exploring = Exploring::Always;
+        self
+    }
+
+    /// Gas that has been used to execute functions that were not known.
+    pub const fn explored_gas(&self) -> u64 {
+        self.explored_gas
+    }
+
+    /// What a transaction is expected to access. `None` if it calls nothing that has been learned.
+    ///
+    /// Transactions are asked for in block order: what one is expected to write is what the next
+    /// one finds.
+    pub fn predict(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
+        let surroundings = Surroundings::of(self.env, tx);
+        let mut evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
+        for _ in 1..ROUNDS_MAX {
+            if !self.explore(&evaluated.unknown_calls) {
+                break;
+            }
+            evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
+        }
+        let Evaluated { key, mut accesses, unknown_calls, samples } = evaluated;
+        // Writes sort behind reads of the same location, so the last of each is kept.
+        accesses.sort_unstable();
+        let mut kept: Vec<LearnedAccess> = Vec::with_capacity(accesses.len());
+        for Access { location, writes, stored } in accesses {
+            if let (StateLocation::Slot(address, slot), true) = (location, writes) {
+                self.view.expect(address, slot, stored);
+            }
+            let access = LearnedAccess { location, writes };
+            match kept.last_mut() {
+                Some(last) if last.location == location => *last = access,
+                _ => kept.push(access),
+            }
+        }
+        let unknown_calls = unknown_calls.len();
+        Some(LearnedPrediction { accesses: kept, unknown_calls, samples, key })
+    }
+
+    /// Explores calls. Whether anything was learned.
+    fn explore(&mut self, calls: &[UnknownCall]) -> bool {
+        let Self { profile, env, view, exploring, explored_gas } = self;
+        let before = profile.len();
+        for call in calls {
+            let is_allowed = *exploring == Exploring::Always || profile.exploring.take(0);
+            if !is_allowed || profile.explored.contains(&call.key) {
+                continue;
+            }
+            if profile.explored.len() >= EXPLORED_MAX {
+                profile.explored.clear();
+            }
+            profile.explored.insert(call.key);
+            let gas = explore(profile, env, view, call);
+            *explored_gas += gas;
+            if *exploring == Exploring::AsAllowed {
+                profile.exploring.take(gas);
+            }
+        }
+        profile.len() > before
+    }
+
+    /// keccak-256 of the code that a transaction calls, if it calls any.
+    pub fn called_code(&mut self, tx: &TxEnv) -> Option<B256> {
+        match tx.kind() {
+            TxKind::Call(to) => self.view.code(to).map(|(_, code)| code.hash_slow()),
+            TxKind::Create => None,
+        }
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile")
+            .field("templates", &self.len())
+            .field("bytes", &self.size())
+            .field("bytes_max", &self.bytes_max)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,573 @@
+//! The recorder: follows an execution and finds out where each location came from.
+//!
+//! Beside the stack and the memory of each call it keeps a shadow, in which every value that does
+//! not follow from the code alone has an [expression](super::expression) over the call's own
+//! inputs. What is constant on the path that was taken costs nothing there. A nested call has a
+//! shadow of its own, in terms of its own inputs; so what one call of a pool teaches holds for all
+//! callers of that pool.
+//!
+//! *Must not know*: what has been learned before, or what becomes of the samples.
+
+use super::{
+    arithmetic::is_arithmetic,
+    code_shape::{CodeShapes, immutable_at},
+    expression::{Arena, Call, Environment, Node, NodeId, Origin, Segment, address_mask, arity},
+    memory::{ShadowMemory, Source, has_opaque},
+    template::TemplateKey,
+};
+use alloy_primitives::{Address, B256, Bytes, U256, map::HashMap};
+use revm::{
+    bytecode::opcode::*,
+    context_interface::ContextTr,
+    inspector::Inspector,
+    interpreter::{
+        CallInputs, CallOutcome, CreateInputs, CreateOutcome, Interpreter,
+        interpreter::EthInterpreter,
+        interpreter_types::{Jumps, LegacyBytecode, MemoryTr},
+    },
+    state::Bytecode,
+};
+use std::ops::Range;
+
+/// Bytes that are followed into a hash, a call or a result.
+const BYTES_MAX: usize = 128 * 1024;
+/// How complex the condition of a branch may be to be remembered.
+const CONDITION_WEIGHT_MAX: u16 = 96;
+/// How complex a stored value may be to be remembered.
+const STORED_WEIGHT_MAX: u16 = 48;
+/// Branches, and effects, that are remembered of one call.
+const GUARDS_MAX: usize = 256;
+const EFFECTS_MAX: usize = 256;
+/// Instructions after which a transaction is not followed any more.
+const STEPS_MAX: usize = 2_000_000;
+/// The identity precompile.
+const IDENTITY: Address = Address::with_last_byte(4);
+
+/// Something that a call does to state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// A slot of the called account is accessed.
+    Slot(NodeId),
+    /// A value is stored in a slot: the slot's expression, where that led, and the value's
+    /// expression if it is followed.
+    Store { slot: NodeId, at: (Address, U256), value: Option<NodeId> },
+    /// An account is looked at.
+    Account(NodeId),
+    /// Another account is called.
+    Call(NodeId),
+    /// The call returns bytes.
+    Output(NodeId),
+}
+
+/// What one call taught.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) key: TemplateKey,
+    pub(super) inputs: FrameInputs,
+    pub(super) arena: Arena,
+    /// In order.
+    pub(super) effects: Vec<Effect>,
+    /// Conditions of branches and whether they held, in order.
+    pub(super) guards: Vec<(NodeId, bool)>,
+}
+
+/// The inputs of a call.
+#[derive(Clone, Debug)]
+pub(super) struct FrameInputs {
+    pub(super) code: Bytecode,
+    pub(super) this: Address,
+    pub(super) caller: Address,
+    pub(super) value: U256,
+    pub(super) calldata: Bytes,
+}
+
+/// Where the bytes that the last call returned came from.
+#[derive(Debug, Default)]
+enum Returned {
+    /// There are none, or constant ones.
+    #[default]
+    Constant,
+    /// Those of a call.
+    Of(NodeId),
+    /// Those that were given to the identity precompile.
+    Pieces(Vec<(usize, usize, Source)>),
+    Opaque,
+}
+
+/// One running call.
+#[derive(Debug)]
+struct Frame {
+    key: TemplateKey,
+    inputs: FrameInputs,
+    is_creation: bool,
+    has_code: bool,
+    arena: Arena,
+    stack: Vec<Origin>,
+    memory: ShadowMemory,
+    /// What this call itself has stored in a slot, and how it came to be.
+    stored: HashMap<U256, (U256, Origin)>,
+    transient: HashMap<U256, Origin>,
+    effects: Vec<Effect>,
+    guards: Vec<(NodeId, bool)>,
+    returned: Returned,
+    /// The call that is being made, if it is followed.
+    pending: Option<NodeId>,
+    pending_input: Vec<(usize, usize, Source)>,
+    /// Whether the stack and its shadow ever disagreed.
+    is_broken: bool,
+}
+
+impl Frame {
+    fn new(key: TemplateKey, inputs: FrameInputs, is_creation: bool, has_code: bool) -> Self {
+        Self {
+            key,
+            inputs,
+            is_creation,
+            has_code,
+            arena: Arena::default(),
+            stack: Vec::new(),
+            memory: ShadowMemory::default(),
+            stored: HashMap::default(),
+            transient: HashMap::default(),
+            effects: Vec::new(),
+            guards: Vec::new(),
+            returned: Returned::Constant,
+            pending: None,
+            pending_input: Vec::new(),
+            is_broken: false,
+        }
+    }
+}
+
+/// Records the calls of one transaction.
+#[derive(Debug)]
+pub(super) struct Recorder<'a> {
+    shapes: &'a CodeShapes,
+    frames: Vec<Frame>,
+    finished: Vec<Sample>,
+    steps: usize,
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) const fn new(shapes: &'a CodeShapes) -> Self {
+        Self { shapes, frames: Vec::new(), finished: Vec::new(), steps: 0 }
+    }
+
+    /// What was recorded: inner calls before those that made them.
+    pub(super) fn into_samples(self) -> Vec<Sample> {
+        self.finished
+    }
+
+    fn finish(&mut self, is_useful: bool) -> Option<Frame> {
+        let frame = self.frames.pop()?;
+        if is_useful && frame.has_code && !frame.is_creation && !frame.is_broken {
+            let Frame { key, inputs, arena, effects, guards, .. } = frame;
+            self.finished.push(Sample { key, inputs, arena, effects, guards });
+            return None;
+        }
+        Some(frame)
+    }
+}
+
+impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
+    fn step(&mut self, interpreter: &mut Interpreter<EthInterpreter>, _: &mut CTX) {
+        self.steps += 1;
+        if let Some(frame) = self.frames.last_mut() {
+            if self.steps > STEPS_MAX {
+                frame.is_broken = true;
+            } else {
+                Step { frame, interpreter }.follow();
+            }
+        }
+    }
+
+    fn call(&mut self, context: &mut CTX, inputs: &mut CallInputs) -> Option<CallOutcome> {
+        let (code_hash, code) = &inputs.known_bytecode;
+        let calldata = inputs.input.bytes(context);
+        self.frames.push(Frame::new(
+            TemplateKey::new(self.shapes.of(*code_hash, code), &calldata),
+            FrameInputs {
+                code: code.clone(),
+                this: inputs.target_address,
+                caller: inputs.caller,
+                value: inputs.call_value(),
+                calldata,
+            },
+            false,
+            !code.is_empty(),
+        ));
+        None
+    }
+
+    fn call_end(&mut self, _: &mut CTX, inputs: &CallInputs, outcome: &mut CallOutcome) {
+        let result = *outcome.instruction_result();
+        let had_code = self.frames.last().is_some_and(|frame| frame.has_code);
+        self.finish(result.is_ok_or_revert());
+        let Some(caller) = self.frames.last_mut() else { return };
+        let pending = caller.pending.take();
+        let input = std::mem::take(&mut caller.pending_input);
+        let length = outcome.result.output.len();
+        caller.returned = match pending {
+            _ if length == 0 => Returned::Constant,
+            _ if inputs.bytecode_address == IDENTITY => Returned::Pieces(input),
+            Some(call) if result.is_ok() && had_code => Returned::Of(call),
+            _ => Returned::Opaque,
+        };
+        let target = outcome.memory_offset.clone();
+        let copied = target.len().min(length);
+        copy_returned(caller, target.start, 0, copied);
+    }
+
+    fn create(&mut self, _: &mut CTX, inputs: &mut CreateInputs) -> Option<CreateOutcome> {
+        self.frames.push(Frame::new(
+            TemplateKey::new(B256::ZERO, &[]),
+            FrameInputs {
+                code: Bytecode::default(),
+                this: Address::ZERO,
+                caller: inputs.caller(),
+                value: inputs.value(),
+                calldata: Bytes::new(),
+            },
+            true,
+            true,
+        ));
+        None
+    }
+
+    fn create_end(&mut self, _: &mut CTX, _: &CreateInputs, _: &mut CreateOutcome) {
+        self.finish(false);
+        if let Some(creator) = self.frames.last_mut() {
+            creator.returned = Returned::Opaque;
+        }
+    }
+}
+
+/// Notes where bytes come from that were copied out of returned data.
+fn copy_returned(frame: &mut Frame, at: usize, from: usize, length: usize) {
+    let range = at..at.saturating_add(length);
+    match &frame.returned {
+        Returned::Constant => frame.memory.clear(range),
+        Returned::Of(call) => frame.memory.write(range, Source::Return(*call, from)),
+        Returned::Opaque => frame.memory.write(range, Source::Opaque),
+        Returned::Pieces(pieces) => {
+            let mut whole = ShadowMemory::default();
+            whole.put(0, from.saturating_add(length), pieces);
+            let pieces = whole.pieces(from..from.saturating_add(length));
+            frame.memory.put(at, length, &pieces);
+        }
+    }
+}
+
+/// One instruction, before it is executed.
+struct Step<'a> {
+    frame: &'a mut Frame,
+    interpreter: &'a mut Interpreter<EthInterpreter>,
+}
+
+impl Step<'_> {
+    fn follow(&mut self) {
+        let depth = self.interpreter.stack.data().len();
+        if self.frame.stack.len() != depth {
+            // Only an instruction that is not known here leads to this.
+            self.frame.stack.resize(depth, Origin::Opaque);
+        }
+        let instruction = self.interpreter.bytecode.opcode();
+        let Some(info) = OpCode::new(instruction).map(|opcode| opcode.info()) else { return };
+        let inputs = usize::from(info.inputs());
+        if depth < inputs {
+            return;
+        }
+        match instruction {
+            DUP1..=DUP16 => {
+                let origin = self.frame.stack[depth - 1 - usize::from(instruction - DUP1)];
+                self.frame.stack.push(origin);
+            }
+            SWAP1..=SWAP16 => {
+                self.frame.stack.swap(depth - 1, depth - 2 - usize::from(instruction - SWAP1));
+            }
+            _ => {
+                let result = self.result(instruction);
+                self.frame.stack.truncate(depth - inputs);
+                for _ in 0..info.outputs() {
+                    self.frame.stack.push(result);
+                }
+            }
+        }
+    }
+
+    /// Notes what an instruction does, and says where its result comes from.
+    fn result(&mut self, instruction: u8) -> Origin {
+        if is_arithmetic(instruction) {
+            let operands = [0, 1, 2].map(|at| self.operand(at));
+            return self.frame.arena.apply(instruction, &operands[..arity(instruction)]);
+        }
+        match instruction {
+            ADDRESS => self.fact(Environment::This),
+            CALLER => self.fact(Environment::Caller),
+            CALLVALUE => self.fact(Environment::Value),
+            ORIGIN => self.fact(Environment::Origin),
+            COINBASE => self.fact(Environment::Beneficiary),
+            TIMESTAMP => self.fact(Environment::Timestamp),
+            NUMBER => self.fact(Environment::Number),
+            CALLDATASIZE if !self.frame.is_creation => self.fact(Environment::CalldataSize),
+            CALLDATALOAD => match self.node(0) {
+                Some(offset) => self.frame.arena.origin(Node::CalldataWord(offset)),
+                None => Origin::Opaque,
+            },
+            CALLDATACOPY => self.copy_calldata(),
+            CODECOPY => self.copy_constant(0, 2),
+            EXTCODECOPY => {
+                self.account(0);
+                self.copy_constant(1, 3)
+            }
+            RETURNDATACOPY => {
+                if let Some((at, from, length)) = self.copy_range() {
+                    copy_returned(self.frame, at, from, length);
+                }
+                Origin::Constant
+            }
+            MCOPY => {
+                if let Some((at, from, length)) = self.copy_range() {
+                    let pieces = self.frame.memory.pieces(from..from.saturating_add(length));
+                    self.frame.memory.put(at, length, &pieces);
+                }
+                Origin::Constant
+            }
+            MLOAD => self.memory_word(),
+            MSTORE => {
+                if let Some(at) = self.offset(0) {
+                    let (origin, _) = self.operand(1);
+                    self.frame.memory.write_word(at, origin);
+                }
+                Origin::Constant
+            }
+            MSTORE8 => {
+                if let Some(at) = self.offset(0) {
+                    let source = match self.operand(1).0 {
+                        Origin::Constant => None,
+                        Origin::Known(id) => Some(Source::Word(id, 31)),
+                        Origin::Opaque => Some(Source::Opaque),
+                    };
+                    match source {
+                        Some(source) => self.frame.memory.write(at..at + 1, source),
+                        None => self.frame.memory.clear(at..at + 1),
+                    }
+                }
+                Origin::Constant
+            }
+            KECCAK256 => match self.segments(0, 1) {
+                Some(bytes) if bytes.iter().all(|b| matches!(b, Segment::Constant(_))) => {
+                    Origin::Constant
+                }
+                Some(bytes) if !has_opaque(&bytes) => {
+                    self.frame.arena.origin(Node::Keccak(bytes.into()))
+                }
+                _ => Origin::Opaque,
+            },
+            SLOAD => self.load(),
+            SSTORE => self.store(),
+            TLOAD => {
+                let (_, slot) = self.operand(0);
+                self.frame.transient.get(&slot).copied().unwrap_or(Origin::Opaque)
+            }
+            TSTORE => {
+                let ((_, slot), (origin, _)) = (self.operand(0), self.operand(1));
+                self.frame.transient.insert(slot, origin);
+                Origin::Constant
+            }
+            JUMPI => {
+                self.branch();
+                Origin::Constant
+            }
+            BALANCE | EXTCODEHASH => {
+                self.account(0);
+                Origin::Opaque
+            }
+            EXTCODESIZE | SELFDESTRUCT => {
+                self.account(0);
+                Origin::Constant
+            }
+            CALL | CALLCODE => self.call(instruction, true),
+            DELEGATECALL | STATICCALL => self.call(instruction, false),
+            RETURN => {
+                if let Some(bytes) = self.segments(0, 1)
+                    && let Some(id) = self.frame.arena.add(Node::Bytes(bytes.into()))
+                {
+                    self.effect(Effect::Output(id));
+                }
+                Origin::Constant
+            }
+            // Constant on a path, or for a chain; or nothing that a location would follow from.
+            PC | MSIZE | GAS | CODESIZE | CHAINID | RETURNDATASIZE | CALLDATASIZE => {
+                Origin::Constant
+            }
+            PUSH20 | PUSH32 if !self.frame.is_creation => {
+                let code = self.interpreter.bytecode.bytecode_slice();
+                let position = self.interpreter.bytecode.pc();
+                match immutable_at(code, position) {
+                    Some(_) => self.frame.arena.origin(Node::Immutable(position as u32)),
+                    None => Origin::Constant,
+                }
+            }
+            PUSH0..=PUSH32 => Origin::Constant,
+            _ => Origin::Opaque,
+        }
+    }
+
+    /// Origin and value of an operand, counted from the top of the stack.
+    fn operand(&self, at: usize) -> (Origin, U256) {
+        let stack = self.interpreter.stack.data();
+        let position = stack.len().checked_sub(at + 1);
+        position.map_or((Origin::Opaque, U256::ZERO), |position| {
+            (self.frame.stack[position], stack[position])
+        })
+    }
+
+    fn node(&mut self, at: usize) -> Option<NodeId> {
+        let (origin, value) = self.operand(at);
+        self.frame.arena.node_of(origin, value)
+    }
+
+    /// An operand as an offset into memory or calldata.
+    fn offset(&self, at: usize) -> Option<usize> {
+        // No memory reaches further: gas for it cannot be paid.
+        u32::try_from(self.operand(at).1).ok().map(|offset| offset as usize)
+    }
+
+    fn fact(&mut self, fact: Environment) -> Origin {
+        self.frame.arena.origin(Node::Environment(fact))
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        if self.frame.effects.len() < EFFECTS_MAX {
+            self.frame.effects.push(effect);
+        }
+    }
+
+    fn account(&mut self, at: usize) {
+        if let Some(address) = self.node(at) {
+            self.effect(Effect::Account(address));
+        }
+    }
+
+    /// The operands of an instruction that copies: to, from, length.
+    fn copy_range(&self) -> Option<(usize, usize, usize)> {
+        Some((self.offset(0)?, self.offset(1)?, self.offset(2)?))
+    }
+
+    fn copy_constant(&mut self, at: usize, length: usize) -> Origin {
+        if let (Some(at), Some(length)) = (self.offset(at), self.offset(length)) {
+            self.frame.memory.clear(at..at.saturating_add(length));
+        }
+        Origin::Constant
+    }
+
+    fn copy_calldata(&mut self) -> Origin {
+        if let (Some(at), Some(length)) = (self.offset(0), self.offset(2)) {
+            let whole = match self.operand(2).0 {
+                Origin::Known(id) => Some(id),
+                Origin::Constant | Origin::Opaque => None,
+            };
+            let source = match self.node(1) {
+                Some(offset) if !self.frame.is_creation => Source::Calldata(offset, 0, whole),
+                _ => Source::Opaque,
+            };
+            self.frame.memory.write(at..at.saturating_add(length), source);
+        }
+        Origin::Constant
+    }
+
+    /// The real memory in a range; what has not been used yet is zero.
+    fn real_memory(&self, range: Range<usize>) -> Vec<u8> {
+        let memory = &self.interpreter.memory;
+        let end = range.end.min(memory.size());
+        let mut bytes =
+            if range.start < end { memory.slice(range.start..end).to_vec() } else { Vec::new() };
+        bytes.resize(range.len(), 0);
+        bytes
+    }
+
+    fn memory_word(&mut self) -> Origin {
+        let Some(at) = self.offset(0) else { return Origin::Opaque };
+        let mut word = [0; 32];
+        word.copy_from_slice(&self.real_memory(at..at + 32));
+        self.frame.memory.word(at, &word, &mut self.frame.arena)
+    }
+
+    /// Bytes of memory, by the operands that give offset and length.
+    fn segments(&mut self, offset: usize, length: usize) -> Option<Vec<Segment>> {
+        let length = self.offset(length).filter(|length| *length <= BYTES_MAX)?;
+        if length == 0 {
+            return Some(Vec::new());
+        }
+        let offset = self.offset(offset)?;
+        let bytes = self.real_memory(offset..offset + length);
+        Some(self.frame.memory.segments(offset, &bytes, &mut self.frame.arena))
+    }
+
+    fn load(&mut self) -> Origin {
+        let Some(slot) = self.node(0) else { return Origin::Opaque };
+        self.effect(Effect::Slot(slot));
+        // What this call has stored itself is known; unless an inner call has changed it, which
+        // then cannot be told from the state before.
+        let (_, key) = self.operand(0);
+        match self.frame.stored.get(&key) {
+            Some((_, origin)) => *origin,
+            None => self.frame.arena.origin(Node::Load(slot)),
+        }
+    }
+
+    fn store(&mut self) -> Origin {
+        let ((_, key), (origin, value)) = (self.operand(0), self.operand(1));
+        self.frame.stored.insert(key, (value, origin));
+        if let Some(slot) = self.node(0) {
+            let value = self.frame.arena.node_of(origin, value);
+            let value = value.filter(|id| self.frame.arena.weight(*id) <= STORED_WEIGHT_MAX);
+            self.effect(Effect::Store { slot, at: (self.frame.inputs.this, key), value });
+        }
+        Origin::Constant
+    }
+
+    fn branch(&mut self) {
+        let (Origin::Known(mut condition), value) = self.operand(1) else { return };
+        let mut holds = !value.is_zero();
+        while let Node::Apply(ISZERO, [inner, ..]) = self.frame.arena.get(condition) {
+            condition = *inner;
+            holds = !holds;
+        }
+        let is_worth_it = self.frame.arena.weight(condition) <= CONDITION_WEIGHT_MAX
+            && self.frame.guards.len() < GUARDS_MAX;
+        if is_worth_it && !self.frame.guards.iter().any(|(known, _)| *known == condition) {
+            self.frame.guards.push((condition, holds));
+        }
+    }
+
+    fn call(&mut self, instruction: u8, has_value: bool) -> Origin {
+        let input = 2 + usize::from(has_value);
+        let (_, to) = self.operand(1);
+        self.frame.pending = None;
+        self.frame.pending_input.clear();
+        if let (Some(offset), Some(length)) = (self.offset(input), self.offset(input + 1))
+            && (to & address_mask()) == U256::from(4)
+        {
+            self.frame.pending_input =
+                self.frame.memory.pieces(offset..offset.saturating_add(length));
+        }
+        let value = if has_value { self.node(2) } else { self.frame.arena.constant(U256::ZERO) };
+        if let Some(to) = self.node(1) {
+            let length = self.offset(input + 1).unwrap_or_default();
+            let input = self
+                .segments(input, input + 1)
+                .unwrap_or_else(|| vec![Segment::Opaque(length as u32)]);
+            let call = Call { instruction, to, value, input: input.into() };
+            if let Some(call) = self.frame.arena.add(Node::Call(Box::new(call))) {
+                self.frame.pending = Some(call);
+                self.effect(Effect::Call(call));
+            } else {
+                self.effect(Effect::Account(to));
+            }
+        }
+        // A path on which the call fails is another path.
+        Origin::Constant
+    }
+}

@@ -1,0 +1,392 @@
+//! Templates: what a code does when a function of it is called.
+//!
+//! A template is learned from [samples](super::record::Sample) of one key. It is a list of *sites*:
+//! slots, accounts, inner calls and results, each by its expression. A site that not every sample
+//! had gets a *rule*: branches of the code whose conditions tell when it is there.
+//!
+//! *Must not know*: state, blocks, or other templates. Whoever merges a sample brings the values of
+//! the conditions along.
+
+use super::{
+    expression::{Arena, Node, NodeId},
+    record::{Effect, Sample},
+};
+use alloy_primitives::{Address, B256, U256, map::HashMap};
+use serde::{Deserialize, Serialize};
+
+/// What a template is for: the code that really runs, and the function that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct TemplateKey {
+    /// The [shape](super::code_shape) of the code; of a delegated account (EIP-7702) that of the
+    /// delegate's.
+    pub(crate) code: B256,
+    /// The first four bytes of calldata. A shorter one has none.
+    pub(crate) selector: Option<[u8; 4]>,
+}
+
+impl TemplateKey {
+    pub(crate) fn new(code: B256, calldata: &[u8]) -> Self {
+        Self { code, selector: calldata.first_chunk().copied() }
+    }
+}
+
+/// What a site is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum SiteKind {
+    /// A slot of the called account is accessed.
+    Slot,
+    /// A slot of the called account has another value after the transaction.
+    Write,
+    /// An account is looked at.
+    Account,
+    /// Another account is called.
+    Call,
+    /// The call returns bytes.
+    Output,
+}
+
+/// Something that a call does, always or sometimes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Site {
+    pub(super) kind: SiteKind,
+    pub(super) node: NodeId,
+    pub(super) rule: Rule,
+    /// Of a write, the value that is stored; `None` if it is not known, or not always the same
+    /// expression.
+    pub(super) value: Option<NodeId>,
+    /// How many of the template's guards were known on the path before the site.
+    guards_before: u8,
+}
+
+/// When a site is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rule {
+    /// How to find out.
+    pub(super) basis: Basis,
+    /// Whether most samples had the site.
+    pub(super) usually: bool,
+}
+
+/// What tells whether a site is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Basis {
+    /// Every sample had it.
+    Always,
+    /// All of these guards hold (`true`) or do not hold, in exactly the samples that had it.
+    Guards(Vec<(u8, bool)>),
+    /// Nothing simple does: the samples that are most alike have to tell.
+    Neighbours,
+}
+
+/// What one sample had, by bits: sites, guards whose condition is known, and those that held.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Row {
+    present: u128,
+    known: u128,
+    held: u128,
+}
+
+/// Sites and guards of a template; bits of a [`Row`].
+const SITES_MAX: usize = 128;
+const GUARDS_MAX: usize = 128;
+/// Samples from which rules are made. Older ones are forgotten.
+const ROWS_MAX: usize = 64;
+/// How complex a condition may be by which a call is compared with the samples: what decides where
+/// a call goes is mostly simple, and the rest is arithmetic that costs more than it tells.
+const COMPARED_WEIGHT_MAX: u16 = 32;
+/// Conditions of one rule.
+const LITERALS_MAX: usize = 3;
+
+/// What is known of one function of one code.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Template {
+    arena: Arena,
+    sites: Vec<Site>,
+    guards: Vec<NodeId>,
+    rows: Vec<Row>,
+    /// Guards, by bits, that held in some samples and not in others.
+    varying: u128,
+    /// Those of them that are cheap to evaluate. By them a call is compared with the samples.
+    compared: u128,
+    /// Samples merged so far, those included that are forgotten.
+    samples: u32,
+    /// Whether all samples come from exploring.
+    is_explored: bool,
+}
+
+impl Template {
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        self.arena.get(id)
+    }
+
+    /// How many expressions there are.
+    pub(super) fn nodes(&self) -> usize {
+        self.arena.nodes().len()
+    }
+
+    pub(super) fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The condition of a guard.
+    pub(super) fn guard(&self, index: u8) -> Option<NodeId> {
+        self.guards.get(usize::from(index)).copied()
+    }
+
+    /// The conditions of all guards.
+    pub(super) fn guards(&self) -> &[NodeId] {
+        &self.guards
+    }
+
+    /// The template with these parts.
+    pub(super) fn of(
+        arena: Arena,
+        sites: Vec<Site>,
+        guards: Vec<NodeId>,
+        rows: Vec<Row>,
+        samples: u32,
+    ) -> Self {
+        let varying = varying(&rows);
+        let compared = varying & light(&arena, &guards);
+        // Even if it was explored, it has been worth keeping.
+        Self { arena, sites, guards, rows, varying, compared, samples, is_explored: false }
+    }
+
+    /// What the template consists of.
+    pub(super) fn parts(&self) -> (&Arena, &[Site], &[NodeId], &[Row], u32) {
+        (&self.arena, &self.sites, &self.guards, &self.rows, self.samples)
+    }
+
+    /// Whether a template may have these parts.
+    pub(super) fn fits(sites: &[Site], guards: &[NodeId], rows: &[Row]) -> bool {
+        sites.len() <= SITES_MAX && guards.len() <= GUARDS_MAX && rows.len() <= ROWS_MAX
+    }
+
+    /// The guards by which a call is compared with the samples.
+    pub(super) fn compared_guards(&self) -> impl Iterator<Item = u8> + use<> {
+        let compared = self.compared;
+        (0..GUARDS_MAX as u8).filter(move |guard| compared >> guard & 1 == 1)
+    }
+
+    /// The sites, as bits, that most of the samples had whose guards were most alike. `known` and
+    /// `held` are the guards as bits.
+    pub(super) fn nearest(&self, known: u128, held: u128) -> u128 {
+        let distance = |row: &Row| {
+            let compared = row.known & known & self.compared;
+            ((row.held ^ held) & compared).count_ones()
+        };
+        let Some(least) = self.rows.iter().map(distance).min() else { return 0 };
+        let nearest: Vec<&Row> = self.rows.iter().filter(|row| distance(row) == least).collect();
+        (0..self.sites.len())
+            .filter(|site| {
+                let count = nearest.iter().filter(|row| row.present >> site & 1 == 1).count();
+                2 * count >= nearest.len()
+            })
+            .fold(0, |sites, site| sites | 1 << site)
+    }
+
+    /// Samples merged so far.
+    pub(super) fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    /// Roughly the memory that the template takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        // Nodes are kept twice, in the list and in its index.
+        256 + self.nodes() * 2 * (size_of::<Node>() + 24)
+            + self.sites.len() * (size_of::<Site>() + 4)
+            + self.guards.len() * size_of::<NodeId>()
+            + self.rows.len() * size_of::<Row>()
+    }
+
+    /// Takes a sample's expressions in. Gives the sites that it had, as bits.
+    pub(super) fn adopt(
+        &mut self,
+        sample: &Sample,
+        was_written: impl Fn(&(Address, U256), bool) -> bool,
+    ) -> u128 {
+        let moved = &mut HashMap::default();
+        for (condition, _) in &sample.guards {
+            let condition = self.arena.adopt(&sample.arena, *condition, moved);
+            self.add_guard(condition);
+        }
+        let mut present = 0;
+        let mut stored: Vec<(NodeId, Option<NodeId>)> = Vec::new();
+        for effect in &sample.effects {
+            let (kind, node) = match effect {
+                Effect::Slot(slot) | Effect::Store { slot, .. } => (SiteKind::Slot, *slot),
+                Effect::Account(address) => (SiteKind::Account, *address),
+                Effect::Call(call) => (SiteKind::Call, *call),
+                Effect::Output(bytes) => (SiteKind::Output, *bytes),
+            };
+            let node = self.arena.adopt(&sample.arena, node, moved);
+            present |= self.site(kind, node);
+            if let Effect::Store { at, value, .. } = effect
+                && was_written(at, value.is_some_and(|value| is_constant(&sample.arena, value)))
+            {
+                let value = value.map(|value| self.arena.adopt(&sample.arena, value, moved));
+                stored.push((node, value));
+            }
+        }
+        for (at, (slot, value)) in stored.iter().enumerate() {
+            // Of several values stored in one slot the last one stays.
+            if !stored[at + 1..].iter().any(|(later, _)| later == slot) {
+                present |= self.write_site(*slot, *value);
+            }
+        }
+        present
+    }
+
+    /// Adds a guard. Where there are too many, one goes that has never told two samples apart.
+    fn add_guard(&mut self, condition: NodeId) {
+        if self.guards.contains(&condition) {
+            return;
+        }
+        if self.guards.len() < GUARDS_MAX {
+            self.guards.push(condition);
+            return;
+        }
+        let is_used = |guard: usize| {
+            self.sites.iter().any(|site| match &site.rule.basis {
+                Basis::Guards(literals) => {
+                    literals.iter().any(|(used, _)| usize::from(*used) == guard)
+                }
+                Basis::Always | Basis::Neighbours => false,
+            })
+        };
+        // One of this very sample is known to no row yet.
+        let known = self.rows.iter().fold(0, |known, row| known | row.known);
+        let constant = known & !self.varying;
+        let useless = (0..GUARDS_MAX).find(|guard| constant >> guard & 1 == 1 && !is_used(*guard));
+        if let Some(guard) = useless {
+            self.guards[guard] = condition;
+            for row in &mut self.rows {
+                row.known &= !(1 << guard);
+                row.held &= !(1 << guard);
+            }
+        }
+    }
+
+    /// The bit of a written slot's site.
+    fn write_site(&mut self, slot: NodeId, value: Option<NodeId>) -> u128 {
+        let known = self.sites.len();
+        let bit = self.site(SiteKind::Write, slot);
+        let is_new = self.sites.len() > known;
+        if let Some(site) = self.sites.get_mut(bit.trailing_zeros() as usize) {
+            site.value = if is_new || site.value == value { value } else { None };
+        }
+        bit
+    }
+
+    /// The bit of a site, which is added if it is new. None is left where there are too many.
+    fn site(&mut self, kind: SiteKind, node: NodeId) -> u128 {
+        let known = self.sites.iter().position(|site| site.kind == kind && site.node == node);
+        let at = match known {
+            Some(at) => at,
+            None if self.sites.len() < SITES_MAX => {
+                self.sites.push(Site {
+                    kind,
+                    node,
+                    rule: Rule { basis: Basis::Always, usually: true },
+                    value: None,
+                    guards_before: self.guards.len().min(GUARDS_MAX) as u8,
+                });
+                self.sites.len() - 1
+            }
+            None => return 0,
+        };
+        1 << at
+    }
+
+    /// Ends the merge of a sample: what it had, and what its inputs make of each guard.
+    pub(super) fn learn(
+        &mut self,
+        present: u128,
+        guards: impl Iterator<Item = Option<bool>>,
+        is_explored: bool,
+    ) {
+        if self.is_explored && !is_explored {
+            // What really happens counts for more.
+            self.rows.clear();
+            self.samples = 0;
+        }
+        self.is_explored = is_explored;
+        let mut row = Row { present, ..Row::default() };
+        for (at, holds) in guards.take(GUARDS_MAX).enumerate() {
+            if let Some(holds) = holds {
+                row.known |= 1 << at;
+                row.held |= u128::from(holds) << at;
+            }
+        }
+        if self.rows.len() == ROWS_MAX {
+            self.rows.remove(0);
+        }
+        self.rows.push(row);
+        self.samples += 1;
+        self.varying = varying(&self.rows);
+        self.compared = self.varying & light(&self.arena, &self.guards);
+        for at in 0..self.sites.len() {
+            self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before);
+        }
+    }
+}
+
+/// Guards, by bits, that held in some rows and not in others.
+fn varying(rows: &[Row]) -> u128 {
+    let held = rows.iter().fold(0, |held, row| held | row.held);
+    let missed = rows.iter().fold(0, |missed, row| missed | (row.known & !row.held));
+    held & missed
+}
+
+/// Guards, by bits, whose conditions are cheap to evaluate.
+fn light(arena: &Arena, guards: &[NodeId]) -> u128 {
+    let is_light = |guard: &&NodeId| arena.weight(**guard) <= COMPARED_WEIGHT_MAX;
+    let guards = guards.iter().enumerate().filter(|(_, guard)| is_light(guard));
+    guards.fold(0, |light, (at, _)| light | 1 << at)
+}
+
+fn is_constant(arena: &Arena, id: NodeId) -> bool {
+    matches!(arena.get(id), Node::Constant(_))
+}
+
+/// Finds the rule of a site: the fewest guards, chosen one by one, that tell the samples that had it
+/// from the others.
+fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
+    let has = |row: &Row| row.present >> site & 1 == 1;
+    let count = rows.iter().filter(|row| has(row)).count();
+    let usually = 2 * count >= rows.len();
+    if count == rows.len() {
+        return Rule { basis: Basis::Always, usually };
+    }
+    let neighbours = Rule { basis: Basis::Neighbours, usually };
+    if count == 0 {
+        return neighbours;
+    }
+    let holds = |row: &Row, (guard, value): (u8, bool)| {
+        row.known >> guard & 1 == 1 && (row.held >> guard & 1 == 1) == value
+    };
+    // The branch nearest before a site decides most often; those after it, hardly ever.
+    let before = (0..guards_before).rev();
+    let order = before.chain(guards_before..GUARDS_MAX as u8);
+    // Only what holds for all that had the site can be among its guards.
+    let candidates: Vec<(u8, bool)> = order
+        .flat_map(|guard| [(guard, true), (guard, false)])
+        .filter(|literal| rows.iter().filter(|row| has(row)).all(|row| holds(row, *literal)))
+        .collect();
+    let mut others: Vec<&Row> = rows.iter().filter(|row| !has(row)).collect();
+    let mut literals = Vec::new();
+    while !others.is_empty() {
+        let excludes =
+            |literal: &(u8, bool)| others.iter().filter(|row| !holds(row, *literal)).count();
+        // The first of the best: `max_by_key` would give the last.
+        let best = candidates.iter().rev().max_by_key(|literal| excludes(literal));
+        match best {
+            Some(literal) if excludes(literal) > 0 && literals.len() < LITERALS_MAX => {
+                literals.push(*literal);
+                others.retain(|row| holds(row, *literal));
+            }
+            _ => return neighbours,
+        }
+    }
+    Rule { basis: Basis::Guards(literals), usually }
+}

@@ -1,0 +1,211 @@
+//! Learning and predicting, end to end, with codes that do one thing each.
+
+use super::{LearnedAccess, LearnedPrediction, Profile};
+use crate::Shared;
+use alloy_evm::EvmEnv;
+use alloy_primitives::{Address, Bytes, TxKind, U256, hex, keccak256};
+use multilane_state::StateLocation;
+use revm::{
+    Context, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext,
+    context::TxEnv,
+    database::{CacheDB, EmptyDB},
+    state::{AccountInfo, Bytecode, EvmState},
+};
+
+const CALLER: Address = Address::with_last_byte(0xAA);
+const CONTRACT: Address = Address::with_last_byte(0xC0);
+const OTHER: Address = Address::with_last_byte(0xC1);
+const LOGIC: Address = Address::with_last_byte(0xD0);
+const NEW_LOGIC: Address = Address::with_last_byte(0xD1);
+
+/// Adds one to `mapping[word]`, where the mapping lies in slot 7: Solidity's way.
+const COUNTER: [u8; 22] = hex!("6004 35 5f 52 6007 6020 52 6040 5f 20 80 54 6001 01 90 55 00");
+/// The same with the mapping in slot 8.
+const OTHER_COUNTER: [u8; 22] =
+    hex!("6004 35 5f 52 6008 6020 52 6040 5f 20 80 54 6001 01 90 55 00");
+/// Hands its calldata on to the code at the address in slot 0, in its own storage.
+const PROXY: [u8; 13] = hex!("36 5f 5f 37 5f 5f 36 5f 5f 54 5a f4 00");
+/// Stores in slot 1 if the word is not zero, else in slot 2.
+const CHOICE: [u8; 19] = hex!("6004 35 600c 57 6001 6002 55 00 5b 6001 6001 55 00");
+
+/// A chain of one block, with a profile that learns from it.
+struct Chain {
+    state: CacheDB<EmptyDB>,
+    profile: Profile,
+    env: EvmEnv,
+}
+
+impl Chain {
+    fn new() -> Self {
+        let mut state = CacheDB::new(EmptyDB::new());
+        let rich = AccountInfo { balance: U256::MAX >> 8, ..AccountInfo::default() };
+        state.insert_account_info(CALLER, rich);
+        Self { state, profile: Profile::new(), env: EvmEnv::default() }
+    }
+
+    fn deploy(&mut self, address: Address, code: &[u8]) {
+        let code = Bytecode::new_raw(Bytes::copy_from_slice(code));
+        let info =
+            AccountInfo { code_hash: code.hash_slow(), code: Some(code), ..AccountInfo::default() };
+        self.state.insert_account_info(address, info);
+    }
+
+    fn store(&mut self, address: Address, slot: u64, value: U256) {
+        self.state.insert_account_storage(address, U256::from(slot), value).unwrap();
+    }
+
+    /// A call of a function with one word.
+    fn call(&self, to: Address, word: U256) -> TxEnv {
+        let mut data = hex!("12345678").to_vec();
+        data.extend(word.to_be_bytes::<32>());
+        let nonce = self.state.cache.accounts[&CALLER].info.nonce;
+        TxEnv {
+            caller: CALLER,
+            kind: TxKind::Call(to),
+            data: data.into(),
+            nonce,
+            gas_limit: 200_000,
+            ..TxEnv::default()
+        }
+    }
+
+    /// Executes and commits, and gives the changes.
+    fn execute(&mut self, tx: &TxEnv) -> EvmState {
+        let EvmEnv { cfg_env, block_env, .. } = self.env.clone();
+        let mut evm = Context::mainnet()
+            .with_block(block_env)
+            .with_cfg(cfg_env)
+            .with_db(&mut self.state)
+            .build_mainnet();
+        let result = evm.transact(tx.clone()).unwrap();
+        assert!(result.result.is_success(), "{:?}", result.result);
+        self.state.commit(result.state.clone());
+        result.state
+    }
+
+    fn learn(&mut self, tx: &TxEnv) {
+        let changes = self.execute(tx);
+        self.profile.learn(&self.env, tx, &changes);
+    }
+
+    fn predict(&self, tx: &TxEnv) -> Option<LearnedPrediction> {
+        self.profile.predictor(&self.env, &Shared(&self.state)).predict(tx)
+    }
+
+    /// The predicted slots, and whether they are written.
+    fn slots(&self, tx: &TxEnv) -> Vec<(Address, U256, bool)> {
+        let prediction = self.predict(tx).expect("the function has been learned");
+        let slot = |access: &LearnedAccess| match access.location {
+            StateLocation::Slot(address, slot) => Some((address, slot, access.writes)),
+            _ => None,
+        };
+        prediction.accesses.iter().filter_map(slot).collect()
+    }
+}
+
+fn mapping(word: U256, base: u8) -> U256 {
+    let mut bytes = word.to_be_bytes::<32>().to_vec();
+    bytes.extend(U256::from(base).to_be_bytes::<32>());
+    keccak256(bytes).into()
+}
+
+#[test]
+fn a_mapping_learned_from_one_key_is_known_for_all() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &COUNTER);
+    chain.deploy(OTHER, &COUNTER);
+    let [first, second] = [5, 6].map(U256::from);
+    assert_eq!(chain.predict(&chain.call(CONTRACT, first)), None);
+    chain.learn(&chain.call(CONTRACT, first));
+    for contract in [CONTRACT, OTHER] {
+        let slots = chain.slots(&chain.call(contract, second));
+        assert_eq!(slots, [(contract, mapping(second, 7), true)]);
+    }
+}
+
+#[test]
+fn a_proxy_leads_to_the_code_that_it_names_now() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &PROXY);
+    chain.deploy(LOGIC, &COUNTER);
+    chain.deploy(NEW_LOGIC, &OTHER_COUNTER);
+    chain.store(CONTRACT, 0, LOGIC.into_word().into());
+    let [first, second] = [5, 6].map(U256::from);
+    chain.learn(&chain.call(CONTRACT, first));
+    let sorted = |mut slots: Vec<_>| {
+        slots.sort_unstable();
+        slots
+    };
+    assert_eq!(
+        chain.slots(&chain.call(CONTRACT, second)),
+        sorted(vec![(CONTRACT, U256::ZERO, false), (CONTRACT, mapping(second, 7), true)])
+    );
+    // After an upgrade nothing that the old code did is predicted. The new code has never been
+    // called, so it is tried out.
+    chain.store(CONTRACT, 0, NEW_LOGIC.into_word().into());
+    assert_eq!(
+        chain.slots(&chain.call(CONTRACT, second)),
+        sorted(vec![(CONTRACT, U256::ZERO, false), (CONTRACT, mapping(second, 8), true)])
+    );
+}
+
+#[test]
+fn a_branch_is_told_by_its_condition() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &CHOICE);
+    let [yes, no] = [3_u64, 0].map(U256::from);
+    chain.learn(&chain.call(CONTRACT, yes));
+    chain.store(CONTRACT, 1, U256::ZERO);
+    chain.learn(&chain.call(CONTRACT, no));
+    let slots = |word| chain.slots(&chain.call(CONTRACT, word));
+    assert_eq!(slots(U256::from(77)), [(CONTRACT, U256::from(1), true)]);
+    assert_eq!(slots(no), [(CONTRACT, U256::from(2), true)]);
+}
+
+#[test]
+fn what_is_exported_can_be_imported_and_nothing_else() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &COUNTER);
+    chain.learn(&chain.call(CONTRACT, U256::from(5)));
+    let pairs: Vec<_> = chain.profile.export().collect();
+    let restored = Profile::new();
+    for (key, template) in &pairs {
+        restored.import(key, template).unwrap();
+    }
+    assert_eq!(restored.len(), chain.profile.len());
+    let tx = chain.call(CONTRACT, U256::from(9));
+    let before = chain.slots(&tx);
+    chain.profile = restored;
+    assert_eq!(chain.slots(&tx), before);
+
+    // Whatever else is imported: it is refused, or harmless.
+    let (key, template) = &pairs[0];
+    assert!(chain.profile.import(key, &template[..template.len() / 2]).is_err());
+    for at in 0..template.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut changed = template.clone();
+            changed[at] = value;
+            if chain.profile.import(key, &changed).is_ok() {
+                let _ = chain.predict(&tx);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_least_used_templates_go_where_memory_is_short() {
+    let mut chain = Chain::new();
+    chain.profile = Profile::with_capacity(20_000);
+    // Beyond the precompiles.
+    for id in 0..60_u8 {
+        let contract = Address::with_last_byte(id + 100);
+        // Another code each.
+        chain.deploy(contract, &[&COUNTER[..], &[id]].concat());
+        chain.learn(&chain.call(contract, U256::from(5)));
+        assert!(chain.profile.size() <= 20_000);
+    }
+    assert!(chain.profile.len() > 2);
+    let [oldest, newest] = [100, 159].map(Address::with_last_byte);
+    assert_eq!(chain.predict(&chain.call(oldest, U256::ONE)), None);
+    assert!(chain.predict(&chain.call(newest, U256::ONE)).is_some());
+}
