@@ -9,6 +9,9 @@ use multilane_fixtures::{
 use revm_inspectors::tracing::{TracingInspector, TracingInspectorConfig};
 use std::convert::Infallible;
 
+/// The first so many transactions are printed; all are traced.
+const SHOWN: usize = 5;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A block of the embedded sample chain, and the state before it.
     let archive = BlockArchive::from_files("sample", sample_files())?;
@@ -26,8 +29,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sink = |index, traced: multilane::Inspected<TracingInspector>| {
         let gas_used = traced.result.result.tx_gas_used();
         let trace = traced.inspector.geth_builder().geth_call_traces(call_config, gas_used);
-        eprintln!("transaction {index}: {} gas", trace.gas_used);
-        calls += show(&trace, 1);
+        calls += count(&trace);
+        if index < SHOWN {
+            eprintln!("transaction {index}: {} gas", trace.gas_used);
+            show(&trace, 1);
+        }
         Ok::<_, Infallible>(())
     };
     let executor = ParallelExecutor::new(ExecutorConfig::new())?;
@@ -38,10 +44,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Prints a call and what it called. Gives how many that were.
-fn show(call: &CallFrame, depth: usize) -> usize {
+/// How many calls a call is, with all that it leads to.
+fn count(call: &CallFrame) -> usize {
+    1 + call.calls.iter().map(count).sum::<usize>()
+}
+
+/// Prints a call, and below it what it called.
+fn show(call: &CallFrame, depth: usize) {
     let to = call.to.map(|to| to.to_string()).unwrap_or_default();
     let failure = call.error.as_deref().unwrap_or_default();
     eprintln!("{:indent$}{} {to} {failure}", "", call.typ, indent = 2 * depth);
-    1 + call.calls.iter().map(|inner| show(inner, depth + 1)).sum::<usize>()
+    call.calls.iter().for_each(|inner| show(inner, depth + 1));
 }

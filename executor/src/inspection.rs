@@ -10,10 +10,10 @@ use crate::{
     state_history::{StateAt, StateHistory},
 };
 use alloy_evm::{EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, map::B256Map};
 use core::fmt;
 use revm::{
-    Context, Database, InspectEvm, Inspector, MainBuilder, MainContext,
+    Context, Database, DatabaseRef, InspectEvm, Inspector, MainBuilder, MainContext,
     context::{Evm, TxEnv},
     context_interface::result::{EVMError, HaltReason, ResultAndState},
     database::{CacheDB, DbAccount, EmptyDB},
@@ -22,7 +22,7 @@ use revm::{
     precompile::{PrecompileSpecId, Precompiles},
     state::{AccountInfo, Bytecode},
 };
-use std::error::Error;
+use std::{collections::BTreeSet, error::Error};
 
 /// A transaction of a block, as an inspector saw it.
 #[derive(Clone, Debug)]
@@ -33,9 +33,48 @@ pub struct Inspected<I> {
     /// The result, and the finalized state changes as revm's `transact` gives them: the fee of the
     /// beneficiary included, accounts and slots that were only read included.
     pub result: ResultAndState<HaltReason>,
-    /// Everything that the transaction and its inspector read, as it was before the transaction:
-    /// what tracers that describe the state before ask a database for.
-    pub prestate: CacheDB<EmptyDB>,
+    /// The state that the transaction found, as far as it or its inspector looked at it.
+    pub prestate: TransactionPrestate,
+}
+
+/// What a transaction read, as it was before the transaction: the database that tracers which
+/// describe the state before ask for.
+///
+/// It has the codes of all accounts in it, those that were not run included; where the source did
+/// not give one, reading it is the source's error. An account or a slot that nobody looked at is
+/// empty.
+#[derive(Clone, Debug)]
+pub struct TransactionPrestate {
+    reads: CacheDB<EmptyDB>,
+    /// Codes that were not needed, and that the source did not give.
+    missing_codes: B256Map<SourceError>,
+}
+
+impl DatabaseRef for TransactionPrestate {
+    type Error = SourceError;
+
+    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
+        let Ok(info) = self.reads.basic_ref(address);
+        Ok(info)
+    }
+
+    fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, SourceError> {
+        if let Some(error) = self.missing_codes.get(&code_hash) {
+            return Err(error.clone());
+        }
+        let Ok(code) = self.reads.code_by_hash_ref(code_hash);
+        Ok(code)
+    }
+
+    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, SourceError> {
+        let Ok(value) = self.reads.storage_ref(address, slot);
+        Ok(value)
+    }
+
+    fn block_hash_ref(&self, number: u64) -> Result<B256, SourceError> {
+        let Ok(hash) = self.reads.block_hash_ref(number);
+        Ok(hash)
+    }
 }
 
 /// The database that an inspected transaction runs on: the state that it found in its block, over a
@@ -43,6 +82,29 @@ pub struct Inspected<I> {
 pub struct InspectionDb<'a, DB> {
     state: StateAt<'a, SourceDb<CachedDb<'a, DB>>>,
     reads: CacheDB<EmptyDB>,
+}
+
+impl<DB> InspectionDb<'_, DB>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    /// Takes what was read since the last time, and completes it with the codes.
+    fn take_prestate(&mut self) -> TransactionPrestate {
+        let reads = std::mem::replace(&mut self.reads, CacheDB::new(EmptyDB::new()));
+        let mut prestate = TransactionPrestate { reads, missing_codes: B256Map::default() };
+        let cache = &mut prestate.reads.cache;
+        let is_unknown = |hash: &B256| !cache.contracts.contains_key(hash);
+        let hashes = cache.accounts.values().map(|account| account.info.code_hash);
+        // In an order of their own, so that a source is asked the same in every run.
+        let unknown: BTreeSet<B256> = hashes.filter(is_unknown).collect();
+        for hash in unknown {
+            match self.state.code_by_hash(hash) {
+                Ok(code) => drop(cache.contracts.insert(hash, code)),
+                Err(error) => drop(prestate.missing_codes.insert(hash, error)),
+            }
+        }
+        prestate
+    }
 }
 
 impl<DB> Database for InspectionDb<'_, DB>
@@ -146,8 +208,7 @@ where
         let mut evm = self.0.with_inspector(&mut inspector);
         let result = evm.inspect_tx(tx)?;
         let mut evm = evm.with_inspector(());
-        let reads = &mut evm.ctx.journaled_state.database.reads;
-        let prestate = std::mem::replace(reads, CacheDB::new(EmptyDB::new()));
+        let prestate = evm.ctx.journaled_state.database.take_prestate();
         Ok((Self(evm), Inspected { inspector, result, prestate }))
     }
 }

@@ -126,7 +126,7 @@ mod workers;
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
 pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};
-pub use inspection::{Inspected, InspectionDb};
+pub use inspection::{Inspected, InspectionDb, TransactionPrestate};
 pub use multilane_state as state;
 pub use source::{Shared, StateSource};
 pub use stats::{ExecutionMode, ExecutionStats, SequentialReason};

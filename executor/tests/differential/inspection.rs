@@ -34,7 +34,7 @@ use revm_inspectors::{
     access_list::AccessListInspector,
     tracing::{CallTraceArena, TracingInspector, TracingInspectorConfig},
 };
-use std::{borrow::Cow, convert::Infallible, fmt::Debug};
+use std::{borrow::Cow, collections::BTreeMap, convert::Infallible, fmt::Debug};
 
 const THREADS: [usize; 3] = [1, 2, 4];
 
@@ -49,7 +49,7 @@ fn tracers() -> Tracers {
 }
 
 /// All that can be told of a transaction.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Traces {
     result: ResultAndState<HaltReason>,
     arena: CallTraceArena,
@@ -78,6 +78,22 @@ impl Traces {
             arena: calls.into_traces(),
             result,
         }
+    }
+
+    #[track_caller]
+    fn assert_same(&self, other: &Self, context: &str) {
+        assert_eq!(self.result.result, other.result.result, "{context}: result");
+        let accounts = |traces: &Self| BTreeMap::from_iter(traces.result.state.clone());
+        let (own, others) = (accounts(self), accounts(other));
+        assert!(own.keys().eq(others.keys()), "{context}: accounts");
+        for (address, account) in own {
+            assert_eq!(account, others[&address], "{context}: account {address}");
+        }
+        assert_eq!(self.calls, other.calls, "{context}: calls");
+        assert_eq!(self.arena, other.arena, "{context}: steps");
+        assert_eq!(self.prestate, other.prestate, "{context}: state before");
+        assert_eq!(self.difference, other.difference, "{context}: state difference");
+        assert_eq!(self.access_list, other.access_list, "{context}: access list");
     }
 }
 
@@ -137,10 +153,9 @@ where
                     seen += 1;
                     let expected = &expected.as_ref().expect("the block is valid")[index];
                     let traces = Traces::new(inspector, result, &prestate);
-                    assert!(
-                        *expected == traces,
-                        "{origin}, transaction {index} at {threads} threads: \
-                     expected {expected:#?}, got {traces:#?}"
+                    expected.assert_same(
+                        &traces,
+                        &format!("{origin}, transaction {index} at {threads} threads"),
                     );
                     Ok::<_, Infallible>(())
                 };
