@@ -105,9 +105,7 @@ fn blocks_that_teach_and_blocks_that_profit() {
             let executor = executor(threads, &profile);
             run(workload, &executor, parts(&warm_up));
             assert!(!profile.is_empty(), "{workload}: something was learned");
-            let stats = run(workload, &executor, parts(&next));
-            let repeated = stats.executions - stats.transactions;
-            println!("{workload}, {threads} threads: {repeated} of {}", stats.transactions);
+            run(workload, &executor, parts(&next));
             run(workload, &executor, parts(&warm_up));
         }
     }
