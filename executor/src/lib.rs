@@ -50,7 +50,8 @@
 //! ```
 //!
 //! **Planning.** The [`analyzer`] looks at the transactions alone and predicts accesses: declared
-//! slots, ERC-20 balances named by the calldata, codes that the block deploys. The [`conflict_graph`]
+//! slots, ERC-20 balances named by the calldata, codes that the block deploys; with a
+//! [`Profile`](analyzer::Profile), whatever earlier calls of the same code show. The [`conflict_graph`]
 //! has an edge from the last writer of a location to each later reader; the [`partitioner`] counts
 //! lanes and finds the heaviest chain. All of that is *advice*: it decides when a transaction runs,
 //! and whether a block runs in parallel at all ([`ExecutionMode`] says so), never what comes out.
@@ -58,8 +59,8 @@
 //! **Speculation.** Workers execute transactions ahead of the *commit frontier*, the first
 //! transaction that is not final. A read gets the committed value with the pending writes of earlier
 //! transactions applied: the best guess there is. Each read is recorded with the value that was
-//! served, and the writes are published for later readers. How far speculation runs ahead grows with
-//! each commit and halves with each failure.
+//! served, and the writes are published for later readers. Where most of that turns out to be in
+//! vain, one worker goes on alone at the frontier, and it is tried again later.
 //!
 //! **Validation** is the only authority. At the frontier every earlier transaction is final, so the
 //! recorded values can be compared with those of a serial run. An execution is a function of the
@@ -74,9 +75,9 @@
 //! account, and any row of payments from one, run side by side. The fee of the beneficiary is kept
 //! back and added at the frontier.
 //!
-//! **Merging** brings a validated outcome to what the serial run has, balances and nonces that were
-//! allowed to differ included, and moves the committed values on. The calling thread, a worker like
-//! the others, hands the results over in order.
+//! **Merging** moves the committed values on, and notes what the writes to each location amount to.
+//! At the end receipts and the bundle are made from that on all threads. Where results are wanted
+//! one by one, the calling thread, a worker like the others, hands them over in order.
 //!
 //! # Errors and panics
 //!

@@ -44,7 +44,7 @@ where
     let parts: Vec<_> = items.chunks(size).zip(places).map(|part| Mutex::new(Some(part))).collect();
     let filled = AtomicUsize::new(0);
     let fill = |worker: usize| {
-        let part = parts.get(worker).and_then(|part| take(part));
+        let part = parts.get(worker).and_then(take);
         let Some((items, places)) = part else { return };
         let mut own = own();
         for (at, (item, place)) in items.iter().zip(&mut *places).enumerate() {

@@ -78,7 +78,6 @@ impl StateHistory {
 
     /// Adds the finalized changes of the transaction that leads to `position`. Positions come in
     /// ascending order.
-    #[expect(clippy::iter_over_hash_type, reason = "each item goes to an entry of its own")]
     pub(crate) fn record(&mut self, position: usize, changes: &EvmState) {
         for (address, account) in changes.iter().filter(|(_, account)| account.is_touched()) {
             let history = self.accounts.entry(*address).or_default();

@@ -27,6 +27,9 @@ use multilane_state::{BlockInput, BlockOutput, ChainSpec};
 use revm::state::EvmState;
 use std::ops::ControlFlow;
 
+/// Looks at the finalized state changes of a transaction.
+type Observe<'a> = &'a mut dyn FnMut(usize, &EvmState);
+
 impl ParallelExecutor {
     /// Executes an Ethereum block.
     ///
@@ -63,7 +66,7 @@ impl ParallelExecutor {
         chain: &ChainSpec,
         input: &BlockInput,
         source: &S,
-        observe: Option<&mut dyn FnMut(usize, &EvmState)>,
+        observe: Option<Observe<'_>>,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
         let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;

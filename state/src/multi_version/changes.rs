@@ -102,8 +102,11 @@ pub struct AccountOutcome {
     address: Address,
     /// Code that the account did not have before, by its hash.
     code: Option<(B256, Bytecode)>,
-    change: Option<(BundleAccount, AccountRevert)>,
+    change: Option<Change>,
 }
+
+/// A changed account in the bundle, and how to undo the change.
+type Change = (BundleAccount, AccountRevert);
 
 impl ChangedAccounts<'_> {
     /// How many there are.
@@ -159,7 +162,7 @@ impl ChangedAccounts<'_> {
 }
 
 /// The account in the bundle and its revert, if it has changed.
-fn change(transition: TransitionAccount) -> Option<(BundleAccount, AccountRevert)> {
+fn change(transition: TransitionAccount) -> Option<Change> {
     match ordinary_change(transition) {
         Ok(change) => change,
         Err(transition) => {
@@ -171,10 +174,8 @@ fn change(transition: TransitionAccount) -> Option<(BundleAccount, AccountRevert
 
 /// The same for an account that has not been destroyed, which is nearly every one, without the
 /// copies that the general case makes of the storage. Gives back what is not ordinary.
-#[expect(clippy::type_complexity, clippy::result_large_err, reason = "used once, right above")]
-fn ordinary_change(
-    transition: TransitionAccount,
-) -> Result<Option<(BundleAccount, AccountRevert)>, TransitionAccount> {
+#[expect(clippy::result_large_err, reason = "what is given back was just handed over")]
+fn ordinary_change(transition: TransitionAccount) -> Result<Option<Change>, TransitionAccount> {
     let is_new = match (transition.previous_status, transition.status) {
         (AccountStatus::Loaded, AccountStatus::Changed | AccountStatus::InMemoryChange) => false,
         (AccountStatus::LoadedNotExisting, AccountStatus::InMemoryChange) => true,
