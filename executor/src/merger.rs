@@ -89,7 +89,7 @@ where
             changes.commit(Some(index), entry, write, [], keep_empty);
         }
         if keeps_changes {
-            executed.state.insert(block.beneficiary, credited(before, write));
+            executed.state.insert(block.beneficiary, credited(block, before, write));
         }
     }
     Ok(())
@@ -163,14 +163,24 @@ fn credit(before: Option<AccountValue>, fee: U256, keep_empty: bool) -> Option<A
 
 /// The beneficiary's account after a [`credit`], as the journal of a serial run would have
 /// finalized it.
-fn credited(before: Option<AccountValue>, write: Option<AccountWrite>) -> Account {
+fn credited(
+    block: &BlockContext,
+    before: Option<AccountValue>,
+    write: Option<AccountWrite>,
+) -> Account {
     let mut account = match before {
         Some(value) => Account::from(AccountInfo {
             balance: value.balance,
             nonce: value.nonce,
             code_hash: value.code_hash,
             account_id: None,
-            code: (value.code_hash == KECCAK_EMPTY).then(Bytecode::default),
+            // Code that is new in the block travels with its account here as well: a bundle made by
+            // revm's state would lose it otherwise.
+            code: if value.code_hash == KECCAK_EMPTY {
+                Some(Bytecode::default())
+            } else {
+                block.new_code(&value.code_hash)
+            },
         }),
         None => Account::new_not_existing(TransactionId::ZERO),
     };

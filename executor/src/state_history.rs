@@ -103,9 +103,21 @@ impl StateHistory {
     }
 
     /// An account at a position, or `None` if the block had not changed it yet.
+    ///
+    /// Code that the history knows travels with the account, as it does in revm's state: the bundle
+    /// lists new code by it.
     fn account(&self, address: &Address, position: usize) -> Option<Option<AccountInfo>> {
         let (_, info) = self.accounts.get(address)?.infos.at(position)?;
-        Some(info.clone())
+        let with_code = |info: &AccountInfo| AccountInfo {
+            code: self.codes.get(&info.code_hash).cloned(),
+            ..*info
+        };
+        Some(info.as_ref().map(with_code))
+    }
+
+    /// Codes of accounts that the block changed, by their hashes.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = (&B256, &Bytecode)> {
+        self.codes.iter()
     }
 
     /// A slot at a position, or `None` if the block had not changed it yet.

@@ -142,7 +142,7 @@ impl ParallelExecutor {
             }
             let position = built.transactions.len();
             let parent = || source.open().map(|db| StateAt::new(&history, position, db));
-            let ran = self.run_window(&env, &window, candidates.admission, &parent)?;
+            let ran = self.run_window(&env, &window, candidates.admission, &history, &parent)?;
             absorb(&mut stats, &ran.stats);
             let mut window = window.into_iter();
             for (last, Candidate { transaction, .. }) in ran.finals.into_iter().zip(&mut window) {
@@ -183,11 +183,14 @@ impl ParallelExecutor {
         env: &EvmEnv,
         window: &[Candidate],
         admission: GasAdmission,
+        history: &StateHistory,
         parent: &S,
     ) -> Result<WindowEnd, ExecutionError> {
         let tx_envs =
             parallel_map(self.workers(), window, |_, candidate| to_tx_env(&candidate.transaction));
         let block = BlockContext::new(env, &tx_envs, true);
+        // Code of earlier windows is new in the block too, and travels with its accounts.
+        history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code));
         let mut planned = self.plan(&tx_envs, env, parent);
         let execution = Execution {
             workers: self.workers(),
