@@ -8,14 +8,11 @@
 use crate::{
     error::{SourceError, SourceFailure},
     pipeline::BlockContext,
-    worker::{Accesses, WorkerDb, account_write},
+    worker::{Accesses, WorkerDb, finalized},
 };
 use alloy_primitives::{Address, B256, U256, map::AddressMap};
 use core::fmt;
-use multilane_state::{
-    TxIndex,
-    multi_version::{CommittedChanges, SlotWrite},
-};
+use multilane_state::{TxIndex, multi_version::CommittedChanges};
 use revm::{
     Database, DatabaseCommit,
     state::{Account, AccountId, AccountInfo, Bytecode},
@@ -110,20 +107,8 @@ where
         touched.sort_unstable_by_key(|(address, _)| *address);
         for (address, account) in touched {
             let entry = block.state.account(address);
-            let write = account_write(&account, entry.committed().flatten().as_ref());
-            if let Some(hash) = write.code_hash
-                && let Some(code) = &account.info.code
-                && !code.is_empty()
-            {
-                block.add_new_code(hash, code);
-            }
-            let kept = if write.removes() { None } else { Some(&account) };
-            let slots = kept.into_iter().flat_map(Account::changed_storage_slots);
-            let slots = slots.map(|(key, slot)| {
-                let write =
-                    SlotWrite { original: slot.original_value, present: slot.present_value };
-                (block.state.slot(address, *key), write)
-            });
+            let before = entry.committed().flatten();
+            let (write, slots) = finalized(block, address, &account, before.as_ref());
             let keep_empty = block.rules.keep_empty_accounts;
             self.changes.commit(self.writer, entry, write, slots, keep_empty);
         }

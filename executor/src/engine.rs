@@ -1,10 +1,11 @@
 //! The engine: workers, and the commit frontier that they take turns to move.
 //!
-//! Each worker loops: move the frontier if nobody else does, then execute something ahead of it.
-//! The *commit frontier* is the first transaction that is not final. Whoever holds it validates the
-//! stored outcome; if a read does not stand, the transaction is executed again on the spot, where
-//! every earlier one is final and nothing is a guess. Results leave in block order through a queue
-//! to the calling thread, which is a worker too and delivers them.
+//! Each worker loops: execute something ahead of the frontier, then move the frontier past what it
+//! has executed itself, or past anything before it would sleep. The *commit frontier* is the first
+//! transaction that is not final. Whoever holds it validates the stored outcome; if a read does not
+//! stand, the transaction is executed again on the spot, where every earlier one is final and
+//! nothing is a guess. Results stay with the frontier, or leave in block order through a queue to the
+//! calling thread, which is a worker too and delivers them.
 
 use crate::{
     ExecutionError,

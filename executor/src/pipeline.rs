@@ -247,9 +247,7 @@ pub(crate) fn plan<S: StateSource>(
         .iter()
         .map(|prediction| prediction.gas.saturating_sub(TRANSFER_GAS))
         .fold(0, u64::saturating_add);
-    let reason = if threads == 1 {
-        Some(SequentialReason::OneThread)
-    } else if plan.gas() < PARALLEL_GAS_MIN || transactions.len() < 2 {
+    let reason = if plan.gas() < PARALLEL_GAS_MIN {
         Some(SequentialReason::SmallBlock)
     } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
         Some(SequentialReason::OneChain)

@@ -11,7 +11,7 @@ mod transfer;
 
 use crate::{error::SourceError, pipeline::BlockContext, scheduler::WorkerId};
 use alloy_evm::{EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use beneficiary::DeferredFeeHandler;
 use core::fmt;
 pub(crate) use database::WorkerDb;
@@ -269,21 +269,9 @@ where
             if !account.is_touched() {
                 continue;
             }
-            let write = account_write(account, read.served.as_ref());
-            if let Some(hash) = write.code_hash
-                && let Some(code) = &account.info.code
-                && !code.is_empty()
-            {
-                block.add_new_code(hash, code);
-            }
+            let (write, slot_writes) = finalized(block, address, account, read.served.as_ref());
             let slots_before = accesses.slot_writes.len();
-            if !write.removes() {
-                for (key, slot) in account.changed_storage_slots() {
-                    let write =
-                        SlotWrite { original: slot.original_value, present: slot.present_value };
-                    accesses.slot_writes.push((block.state.slot(address, *key), write));
-                }
-            }
+            accesses.slot_writes.extend(slot_writes);
             let slots = accesses.slot_writes.len() - slots_before;
             // Clearing what does not exist changes nothing, and neither does a mere touch.
             let is_nothing = match write.kind {
@@ -297,9 +285,33 @@ where
     }
 }
 
+/// The writes that a touched account's finalized changes amount to: its own, and those to its slots.
+/// Code that it did not have before becomes known to the block.
+pub(crate) fn finalized<'block, 'account>(
+    block: &'block BlockContext,
+    address: Address,
+    account: &'account Account,
+    before: Option<&AccountValue>,
+) -> (AccountWrite, impl Iterator<Item = (&'block SlotEntry, SlotWrite)> + use<'block, 'account>) {
+    let write = account_write(account, before);
+    if let Some(hash) = write.code_hash
+        && let Some(code) = &account.info.code
+        && !code.is_empty()
+    {
+        block.add_new_code(hash, code);
+    }
+    let kept = if write.removes() { None } else { Some(account) };
+    let slots = kept.into_iter().flat_map(Account::changed_storage_slots);
+    let slots = slots.map(move |(key, slot)| {
+        let write = SlotWrite { original: slot.original_value, present: slot.present_value };
+        (block.state.slot(address, *key), write)
+    });
+    (write, slots)
+}
+
 /// The write that a touched account's finalized changes amount to, in the order of cases in which
 /// revm's state applies them.
-pub(crate) fn account_write(account: &Account, served: Option<&AccountValue>) -> AccountWrite {
+fn account_write(account: &Account, served: Option<&AccountValue>) -> AccountWrite {
     let before = served.copied().unwrap_or(AccountValue::EMPTY);
     let info = &account.info;
     let kind = if account.is_selfdestructed() {
