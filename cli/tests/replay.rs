@@ -1,12 +1,16 @@
 //! The command `replay` as a user meets it: the binary, its output and its exit status.
 
+mod support;
+
 use serde_json::Value;
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
+#[cfg(unix)]
+use support::interrupted;
+use support::{assert_exit, edit_gzip, json, stderr, stdout};
 
 fn multilane() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_multilane"));
@@ -20,31 +24,6 @@ fn run(arguments: &[&str]) -> Output {
 
 fn run_on(path: &Path, arguments: &[&str]) -> Output {
     multilane().arg(path).args(arguments).output().expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).expect("output is UTF-8")
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).expect("messages are UTF-8")
-}
-
-#[track_caller]
-fn assert_exit(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}\n{}", stdout(output), stderr(output));
-}
-
-/// The lines of a JSON report: the blocks, and the summary.
-#[track_caller]
-fn json(output: &Output) -> (Vec<Value>, Value) {
-    let mut lines: Vec<Value> = stdout(output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect();
-    let summary = lines.pop().expect("there is a summary")["summary"].take();
-    assert!(summary.is_object(), "the last line is the summary");
-    (lines, summary)
 }
 
 /// The archive of mainnet blocks, or `None` with a note where this machine does not have it.
@@ -76,17 +55,6 @@ fn copy_blocks(archive: &Path, numbers: &[u64]) -> tempfile::TempDir {
 
 fn block_dir(archive: &Path, number: u64) -> PathBuf {
     archive.join("blocks").join(number.to_string())
-}
-
-/// Rewrites the text of a gzip file.
-fn edit_gzip(path: &Path, edit: impl FnOnce(&mut String)) {
-    let mut text = String::new();
-    let file = fs::File::open(path).unwrap();
-    flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
-    edit(&mut text);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(text.as_bytes()).unwrap();
-    fs::write(path, gzip.finish().unwrap()).unwrap();
 }
 
 /// Changes the last digit of the value of a `"field":"0x…"`.
@@ -247,23 +215,10 @@ fn help_explains_every_flag() {
 #[test]
 fn ctrl_c_ends_the_run_with_what_is_done() {
     for format in ["table", "json"] {
-        let mut child = multilane()
-            .args(["--repeat", "1000000000", "--verbose", "--format", format])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut messages = BufReader::new(child.stderr.take().unwrap());
-        let mut started = String::new();
-        messages.read_line(&mut started).unwrap();
-        assert!(started.starts_with("replaying block"), "{started}");
-
-        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        let output = child.wait_with_output().unwrap();
-        assert_exit(&output, 130);
-        let mut said = String::new();
-        messages.read_to_string(&mut said).unwrap();
+        let mut command = multilane();
+        command.args(["--repeat", "1000000000", "--verbose", "--format", format]);
+        let (output, said) = interrupted(command, "replaying block");
+        assert!(said.starts_with("replaying block"), "{said}");
         assert!(said.contains("interrupted after 1 of"), "{said}");
         if format == "json" {
             let (blocks, summary) = json(&output);
