@@ -87,12 +87,26 @@ impl ParallelExecutor {
         Workers::for_this_thread(&self.pool, self.config.threads.get())
     }
 
-    fn plan<S: StateSource>(&self, transactions: &[TxEnv], env: &EvmEnv, source: &S) -> Planned {
+    fn plan<S: StateSource>(
+        &self,
+        transactions: &[TxEnv],
+        env: &EvmEnv,
+        source: &S,
+        claimed_gas: Option<u64>,
+    ) -> Planned {
         let foresight = match &self.predictor {
             Some(predictor) => Foresight::Predictor(predictor.as_ref()),
             None => Foresight::Analyzer(self.profile.as_deref()),
         };
-        pipeline::plan(transactions, env, self.workers(), foresight, source, &self.config)
+        pipeline::plan(
+            transactions,
+            env,
+            self.workers(),
+            foresight,
+            source,
+            claimed_gas,
+            &self.config,
+        )
     }
 
     /// Who learns from a block, if anybody is to.

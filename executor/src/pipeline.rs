@@ -5,16 +5,17 @@ use crate::{
     admission::GasAdmission,
     analyzer::{
         AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
-        TRANSFER_GAS,
     },
     conflict_graph::ConflictGraph,
     engine::Engine,
     frontier::{End, Frontier},
+    judgement,
     parallel_map::parallel_map,
     partitioner::ExecutionPlan,
     serial,
     source::StateSource,
-    stats::{ExecutionMode, SequentialReason},
+    stats::ExecutionMode,
+    worker::PrecompileResults,
     workers::Workers,
 };
 use alloy_evm::EvmEnv;
@@ -38,19 +39,12 @@ use std::{
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
-/// A block with less predicted gas than this is over before a second worker has started.
-const PARALLEL_GAS_MIN: u64 = 1_500_000;
-/// Share of the predicted gas, in percent, that must go beyond that of plain transfers. A transfer
-/// takes less time than handing it from one thread to another.
-const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
-/// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
-const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 /// Accounts and slots that a transaction touches, for sizing tables.
 const ACCOUNTS_PER_TRANSACTION: usize = 3;
 const SLOTS_PER_TRANSACTION: usize = 4;
@@ -70,6 +64,8 @@ pub(crate) struct BlockContext {
     /// speculation that fails does no harm here.
     new_codes: DashMap<B256, Bytecode>,
     has_new_codes: AtomicBool,
+    /// What precompiles have computed, in executions that stood or not.
+    pub(crate) precompile_results: Arc<PrecompileResults>,
 }
 
 /// Rules that decide how values are validated and merged.
@@ -115,6 +111,7 @@ impl BlockContext {
             studied: OnceLock::new(),
             new_codes: DashMap::new(),
             has_new_codes: AtomicBool::new(false),
+            precompile_results: Arc::default(),
         }
     }
 
@@ -183,12 +180,15 @@ pub(crate) struct Planned {
 }
 
 /// Predicts, builds the graph, partitions, and judges whether threads are worth it.
+///
+/// `claimed_gas` is what the block is said to use, where somebody says so.
 pub(crate) fn plan<S: StateSource>(
     transactions: &[TxEnv],
     env: &EvmEnv,
     workers: Workers<'_>,
     foresight: Foresight<'_>,
     source: &S,
+    claimed_gas: Option<u64>,
     config: &ExecutorConfig,
 ) -> Planned {
     let start = Instant::now();
@@ -204,15 +204,12 @@ pub(crate) fn plan<S: StateSource>(
         },
         learned: Vec::new(),
     };
-    if config.allow_sequential {
-        // What can be told without looking closer.
-        let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
-        if threads == 1 {
-            return unplanned(SequentialReason::OneThread);
-        }
-        if gas_limits.fold(0, u64::saturating_add) < PARALLEL_GAS_MIN || transactions.len() < 2 {
-            return unplanned(SequentialReason::SmallBlock);
-        }
+    let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
+    let gas = claimed_gas.unwrap_or_else(|| gas_limits.fold(0, u64::saturating_add));
+    if config.allow_sequential
+        && let Some(reason) = judgement::at_a_glance(transactions.len(), gas, threads)
+    {
+        return unplanned(reason);
     }
     let balances_commute = Rules::of(env).balances_commute;
     let (predictions, learned): (Vec<_>, Vec<_>) = match foresight {
@@ -243,19 +240,7 @@ pub(crate) fn plan<S: StateSource>(
     };
     let graph = ConflictGraph::new(&predictions);
     let plan = ExecutionPlan::new(&predictions, &graph);
-    let execution_gas = predictions
-        .iter()
-        .map(|prediction| prediction.gas.saturating_sub(TRANSFER_GAS))
-        .fold(0, u64::saturating_add);
-    let reason = if plan.gas() < PARALLEL_GAS_MIN {
-        Some(SequentialReason::SmallBlock)
-    } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
-        Some(SequentialReason::OneChain)
-    } else if execution_gas / EXECUTION_GAS_MIN_PERCENT < plan.gas() / 100 {
-        Some(SequentialReason::MostlyTransfers)
-    } else {
-        None
-    };
+    let reason = judgement::of_plan(&plan, &predictions, claimed_gas, balances_commute);
     let stats = ExecutionStats {
         threads,
         mode: match reason.filter(|_| config.allow_sequential) {

@@ -191,7 +191,7 @@ impl ParallelExecutor {
         let block = BlockContext::new(env, &tx_envs, true);
         // Code of earlier windows is new in the block too, and travels with its accounts.
         history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code));
-        let mut planned = self.plan(&tx_envs, env, parent);
+        let mut planned = self.plan(&tx_envs, env, parent, None);
         let execution = Execution {
             workers: self.workers(),
             block: &block,

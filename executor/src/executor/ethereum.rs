@@ -10,7 +10,7 @@ use crate::{
     block_db::BlockDb,
     error::SourceFailure,
     frontier::End,
-    merger,
+    judgement, merger,
     parallel_map::parallel_map,
     pipeline::{BlockContext, Execution},
     receipts::receipts,
@@ -68,19 +68,25 @@ impl ParallelExecutor {
         source: &S,
         observe: Option<Observe<'_>>,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
-        let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;
+        let claimed_gas = judgement::claimed_gas(input.header.gas_used, transactions.len());
+        if self.config.allow_sequential {
+            // Before anything is made for the whole block: a small one is over by then.
+            let limits = transactions.iter().map(|tx| tx.gas_limit());
+            let gas = claimed_gas.unwrap_or_else(|| limits.fold(0, u64::saturating_add));
+            let threads = self.workers().threads();
+            let reason = judgement::at_a_glance(transactions.len(), gas, threads);
+            if reason == Some(SequentialReason::SmallBlock) {
+                let mode = ExecutionMode::Sequential(SequentialReason::SmallBlock);
+                let stats = ExecutionStats { threads, mode, ..ExecutionStats::default() };
+                return execute_small(chain, input, source, observe, stats);
+            }
+        }
+        let env = chain.evm_env(&input.header);
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let mut planned = self.plan(&tx_envs, &env, source);
+        let mut planned = self.plan(&tx_envs, &env, source, claimed_gas);
         if planned.stats.mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) {
-            // Nothing that is set up for a whole block would pay here.
-            planned.stats.executions = transactions.len();
-            let db = open(source)?;
-            let output = match observe {
-                None => sequential::execute_block(chain, input, db),
-                Some(observe) => sequential::execute_block_observed(chain, input, db, observe),
-            };
-            return output.map(|output| (output, planned.stats));
+            return execute_small(chain, input, source, observe, planned.stats);
         }
 
         let block = BlockContext::new(&env, &tx_envs, observe.is_some());
@@ -154,4 +160,22 @@ impl ParallelExecutor {
         };
         Ok((output, planned.stats))
     }
+}
+
+/// Executes a block for which nothing that is set up for a whole block would pay.
+fn execute_small<S: StateSource>(
+    chain: &ChainSpec,
+    input: &BlockInput,
+    source: &S,
+    observe: Option<Observe<'_>>,
+    mut stats: ExecutionStats,
+) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
+    stats.transactions = input.transactions.len();
+    stats.executions = stats.transactions;
+    let db = open(source)?;
+    let output = match observe {
+        None => sequential::execute_block(chain, input, db),
+        Some(observe) => sequential::execute_block_observed(chain, input, db, observe),
+    };
+    output.map(|output| (output, stats))
 }

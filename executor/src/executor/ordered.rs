@@ -41,7 +41,7 @@ impl ParallelExecutor {
         S: StateSource,
     {
         let block = BlockContext::new(env, transactions, true);
-        let mut planned = self.plan(transactions, env, source);
+        let mut planned = self.plan(transactions, env, source, None);
         let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
         let mut refused = None;
         let mut deliver = |index: usize, last| {
@@ -92,7 +92,7 @@ impl ParallelExecutor {
         DB: DatabaseRef<Error: Error + Send + Sync + 'static> + Sync,
     {
         let block = BlockContext::new(env, transactions, false);
-        let mut planned = self.plan(transactions, env, &Shared(db));
+        let mut planned = self.plan(transactions, env, &Shared(db), None);
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
         let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
         if let Some((index, cause)) = end.failure {

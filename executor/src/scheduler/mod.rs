@@ -1,8 +1,9 @@
 //! The scheduler: which transaction runs next, on which worker?
 //!
-//! Transactions are dispatched in block order, so that the commit frontier finds them done. One
-//! whose predicted predecessors are still running is put off; the worker that finishes the last of
-//! them takes it over, while what it needs is warm in that core's cache (chain hand-off).
+//! Transactions are dispatched in block order, so that the commit frontier finds them done; a few
+//! that may take long begin before all others ([`head_start`](crate::head_start)). One whose
+//! predicted predecessors are still running is put off; the worker that finishes the last of them
+//! takes it over, while what it needs is warm in that core's cache (chain hand-off).
 //!
 //! Speculation is bounded: no transaction starts further ahead of the frontier than the current
 //! *depth*, which [`Speculation`](crate::speculation::Speculation) adapts.
@@ -48,6 +49,9 @@ pub(crate) enum Task {
 pub(crate) struct Scheduler<'plan> {
     plan: &'plan ExecutionPlan,
     status: Box<[SharedStatus]>,
+    /// Transactions that begin before their turn, and how many of them have.
+    head_start: Vec<TxIndex>,
+    begun: AtomicUsize,
     /// Predicted predecessors that are not done, plus one until the transaction is dispatched.
     blockers: Box<[AtomicU32]>,
     /// The next position to dispatch.
@@ -70,6 +74,7 @@ impl<'plan> Scheduler<'plan> {
     /// wait for it.
     pub(crate) fn new(
         plan: &'plan ExecutionPlan,
+        head_start: Vec<TxIndex>,
         threads: usize,
         depth: usize,
         delivers: bool,
@@ -82,6 +87,8 @@ impl<'plan> Scheduler<'plan> {
         let batch = (TURN_GAS / mean_gas.max(1)).clamp(1, BATCH_MAX).min(fair);
         Self {
             plan,
+            head_start,
+            begun: AtomicUsize::new(0),
             status: positions().map(|_| SharedStatus::new()).collect(),
             blockers: positions().map(|i| AtomicU32::new(plan.predecessors(i) + 1)).collect(),
             cursor: AtomicUsize::new(0),
@@ -98,6 +105,14 @@ impl<'plan> Scheduler<'plan> {
 
     /// The next work for a worker, if there is any now.
     pub(crate) fn next_task(&self) -> Option<Task> {
+        while self.begun.load(Ordering::Relaxed) < self.head_start.len() {
+            let next = self.begun.fetch_add(1, Ordering::Relaxed);
+            if let Some(index) = self.head_start.get(next)
+                && self.claim(*index)
+            {
+                return Some(Task::Claimed(*index));
+            }
+        }
         while self.ready_len.load(Ordering::Acquire) > 0 {
             let Some(Reverse(index)) = self.pop_ready() else { break };
             if self.claim(index) {

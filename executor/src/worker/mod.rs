@@ -7,6 +7,7 @@ mod balance_watch;
 mod beneficiary;
 mod database;
 mod keccak;
+mod precompiles;
 mod transfer;
 
 use crate::{error::SourceError, pipeline::BlockContext, scheduler::WorkerId};
@@ -22,6 +23,7 @@ use multilane_state::{
         BalanceUse, SlotEntry, SlotRead, SlotWrite,
     },
 };
+pub(crate) use precompiles::PrecompileResults;
 use revm::{
     Context, Database, MainBuilder, MainContext,
     context::{ContextSetters, Evm, TxEnv},
@@ -119,9 +121,10 @@ where
 {
     pub(crate) fn new(id: WorkerId, block: &'block BlockContext, env: &EvmEnv, source: DB) -> Self {
         let EvmEnv { cfg_env, block_env, .. } = env.clone();
-        let precompiles = PrecompilesMap::from_static(Precompiles::new(
+        let mut precompiles = PrecompilesMap::from_static(Precompiles::new(
             PrecompileSpecId::from_spec_id(cfg_env.spec),
         ));
+        block.precompile_results.install(&mut precompiles);
         let mut evm = Context::mainnet()
             .with_block(block_env)
             .with_cfg(cfg_env)

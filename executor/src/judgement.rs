@@ -1,0 +1,81 @@
+//! The judgement: are threads worth it for this block?
+//!
+//! It goes by gas, in three steps, each with more to go by than the one before: what header and gas
+//! limits tell at a glance, what the predictions add up to, and how the plan chains them. It may be
+//! wrong, which costs time only; so what a header claims is good enough.
+//!
+//! *Must not know*: state, what is executed.
+
+use crate::{
+    analyzer::{AccessPrediction, TRANSFER_GAS},
+    partitioner::ExecutionPlan,
+    stats::SequentialReason,
+};
+
+/// A block with less gas than this is over before a second worker has started.
+const PARALLEL_GAS_MIN: u64 = 1_500_000;
+/// Gas beyond that of plain transfers below which the same holds. A transfer takes less time than
+/// handing it from one thread to another.
+const EXECUTION_GAS_MIN: u64 = 600_000;
+/// The same where payments do not commute. Blocks of those days take less time for their gas.
+const EARLY_EXECUTION_GAS_MIN: u64 = 1_500_000;
+/// Share of the gas, in percent, that must go beyond that of plain transfers.
+const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
+/// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
+const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
+
+/// The gas that a block uses according to its header, if that can be true.
+pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u64> {
+    // EIP-2: no transaction takes less. Headers made up for a purpose often have zero.
+    Some(header_gas_used).filter(|gas| *gas >= TRANSFER_GAS * transactions as u64)
+}
+
+/// Why a block is to run sequentially, as far as that shows before its transactions are looked at.
+///
+/// `gas` is what it uses, or else the sum of the gas limits.
+pub(crate) fn at_a_glance(
+    transactions: usize,
+    gas: u64,
+    threads: usize,
+) -> Option<SequentialReason> {
+    if transactions < 2 || gas < PARALLEL_GAS_MIN {
+        Some(SequentialReason::SmallBlock)
+    } else if threads == 1 {
+        Some(SequentialReason::OneThread)
+    } else {
+        None
+    }
+}
+
+/// Why a planned block is to run sequentially, if it is.
+pub(crate) fn of_plan(
+    plan: &ExecutionPlan,
+    predictions: &[AccessPrediction],
+    claimed_gas: Option<u64>,
+    balances_commute: bool,
+) -> Option<SequentialReason> {
+    let (gas, execution_gas) = match claimed_gas {
+        Some(gas) => (gas, gas.saturating_sub(TRANSFER_GAS * plan.transactions() as u64)),
+        None => {
+            let execution_gas = predictions
+                .iter()
+                .map(|prediction| prediction.gas.saturating_sub(TRANSFER_GAS))
+                .fold(0, u64::saturating_add);
+            (plan.gas(), execution_gas)
+        }
+    };
+    let execution_gas_min =
+        if balances_commute { EXECUTION_GAS_MIN } else { EARLY_EXECUTION_GAS_MIN };
+    if plan.gas() < PARALLEL_GAS_MIN && plan.gas() < gas {
+        // Few transactions with much gas each: not a block to split.
+        Some(SequentialReason::SmallBlock)
+    } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
+        Some(SequentialReason::OneChain)
+    } else if execution_gas < execution_gas_min
+        || execution_gas / EXECUTION_GAS_MIN_PERCENT < gas / 100
+    {
+        Some(SequentialReason::MostlyTransfers)
+    } else {
+        None
+    }
+}
