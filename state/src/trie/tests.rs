@@ -51,8 +51,7 @@ fn assert_root(trie: &mut WitnessTrie, state: &ReferenceState) {
 fn nodes_can_be_kept_elsewhere() {
     let mut state = sample();
     let (mut root, nodes) = reference::state(&state);
-    let mut kept: B256Map<Bytes> =
-        nodes.into_iter().map(|node| (keccak256(&node), node)).collect();
+    let mut kept: B256Map<Bytes> = nodes.into_iter().map(|node| (keccak256(&node), node)).collect();
     for round in 0..8_u8 {
         let mut trie = WitnessTrie::new(root, kept.get(&root).cloned()).unwrap();
         let mut change = |operation: &dyn Fn(&mut WitnessTrie) -> Result<(), StateError>| {
