@@ -15,6 +15,7 @@ use crate::{
     serial,
     source::StateSource,
     stats::{ExecutionMode, SequentialReason},
+    telemetry::Stage,
     workers::Workers,
 };
 use alloy_evm::EvmEnv;
@@ -41,7 +42,6 @@ use std::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 /// A block with less predicted gas than this is over before a second worker has started.
@@ -191,7 +191,7 @@ pub(crate) fn plan<S: StateSource>(
     source: &S,
     config: &ExecutorConfig,
 ) -> Planned {
-    let start = Instant::now();
+    let stage = Stage::Plan.enter();
     let threads = workers.threads();
     let unplanned = |reason| Planned {
         plan: ExecutionPlan::default(),
@@ -199,7 +199,7 @@ pub(crate) fn plan<S: StateSource>(
             threads,
             mode: ExecutionMode::Sequential(reason),
             transactions: transactions.len(),
-            plan_time: start.elapsed(),
+            plan_time: stage.elapsed(),
             ..ExecutionStats::default()
         },
         learned: Vec::new(),
@@ -267,7 +267,7 @@ pub(crate) fn plan<S: StateSource>(
         lanes: plan.lanes(),
         critical_path_gas: plan.critical_path_gas(),
         predicted_gas: plan.gas(),
-        plan_time: start.elapsed(),
+        plan_time: stage.elapsed(),
         ..ExecutionStats::default()
     };
     Planned { plan, stats, learned }
@@ -334,7 +334,7 @@ impl<'block> Execution<'_, 'block> {
         source: &S,
         deliver: Option<Deliver<'_>>,
     ) -> Result<End<'block>, ExecutionError> {
-        let start = Instant::now();
+        let stage = Stage::Execute.enter();
         let Self { workers, block, env, transactions, changes, admission } = self;
         let frontier = Frontier::new(transactions.len(), block, changes, admission);
         let Planned { plan, stats, .. } = planned;
@@ -351,10 +351,11 @@ impl<'block> Execution<'_, 'block> {
                 None => engine.run(workers, source, |_, _| ControlFlow::Continue(()))?,
             };
             stats.executions = counts.executions;
-            stats.conflicts = counts.conflicts;
+            stats.conflicts = counts.conflicts.total();
+            stats.conflict_kinds = counts.conflicts;
             engine.into_end()
         };
-        stats.execution_time = start.elapsed();
+        stats.execution_time = stage.elapsed();
         Ok(end)
     }
 }

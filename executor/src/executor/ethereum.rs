@@ -15,6 +15,7 @@ use crate::{
     pipeline::{BlockContext, Execution},
     receipts::receipts,
     sequential,
+    telemetry::{self, Stage},
 };
 use alloy_consensus::Transaction;
 use alloy_evm::{
@@ -70,17 +71,22 @@ impl ParallelExecutor {
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
         let env = chain.evm_env(&input.header);
         let transactions = &input.transactions;
+        let _block = telemetry::enter_block("execute_block", &env, Some(transactions.len()));
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
         let mut planned = self.plan(&tx_envs, &env, source);
         if planned.stats.mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) {
             // Nothing that is set up for a whole block would pay here.
             planned.stats.executions = transactions.len();
+            let stage = Stage::Execute.enter();
             let db = open(source)?;
             let output = match observe {
                 None => sequential::execute_block(chain, input, db),
                 Some(observe) => sequential::execute_block_observed(chain, input, db, observe),
-            };
-            return output.map(|output| (output, planned.stats));
+            }?;
+            planned.stats.execution_time = stage.elapsed();
+            drop(stage);
+            telemetry::executed(&planned.stats);
+            return Ok((output, planned.stats));
         }
 
         let block = BlockContext::new(&env, &tx_envs, observe.is_some());
@@ -124,6 +130,7 @@ impl ParallelExecutor {
             return Err(final_error(index, cause, *transactions[index].hash()));
         }
 
+        let stage = Stage::Finish.enter();
         if let Some(learner) = &mut learner
             && !block.keeps_changes
         {
@@ -152,6 +159,9 @@ impl ParallelExecutor {
             blob_gas_used: result.blob_gas_used,
             bundle: merger::bundle(self.workers(), &block, changes),
         };
+        planned.stats.finish_time = stage.elapsed();
+        drop(stage);
+        telemetry::executed(&planned.stats);
         Ok((output, planned.stats))
     }
 }
