@@ -102,8 +102,6 @@ impl Node {
         parameters: impl serde::Serialize + Clone + std::fmt::Debug + Send + Sync + Unpin,
     ) -> Value {
         let answer = self.provider.client().request(method, parameters);
-        self.runtime
-            .block_on(async { answer.await })
-            .unwrap_or_else(|error| panic!("{method}: {error}"))
+        self.runtime.block_on(answer).unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 }
