@@ -100,3 +100,22 @@ pub enum SequentialReason {
     /// Nearly all transactions are plain transfers, which take longer to commit than to execute.
     MostlyTransfers,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Address, U256};
+
+    #[test]
+    fn conflicts_are_counted_by_what_did_not_stand() {
+        let mut kinds = ConflictKinds::default();
+        let account = Validity::Conflict(StateLocation::Account(Address::ZERO));
+        let slot = Validity::Conflict(StateLocation::Slot(Address::ZERO, U256::ZERO));
+        for validity in [Validity::Valid, account, slot, slot, Validity::Error] {
+            kinds.count(validity);
+        }
+        kinds += ConflictKinds { accounts: 3, ..ConflictKinds::default() };
+        assert_eq!(kinds, ConflictKinds { accounts: 4, slots: 2, errors: 1 });
+        assert_eq!(kinds.total(), 7);
+    }
+}
