@@ -17,6 +17,7 @@ use crate::{
     pipeline::BlockContext,
     scheduler::{Scheduler, Status, TURN_GAS, Task, WorkerId},
     source::StateSource,
+    stats::ConflictKinds,
     validation::{self, Validity},
     worker::{Accesses, TxOutcome, Worker},
     workers::{Busy, Workers},
@@ -50,7 +51,7 @@ const TOLD_EVERY: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
     pub(crate) executions: usize,
-    pub(crate) conflicts: usize,
+    pub(crate) conflicts: ConflictKinds,
 }
 
 /// One execution of one block.
@@ -116,7 +117,7 @@ impl<'run, 'block> Engine<'run, 'block> {
         let db = open(source)?;
         if self.transactions.is_empty() {
             // Nobody would make the last transaction final, and thereby end the work.
-            return Ok(Counts { executions: 0, conflicts: 0 });
+            return Ok(Counts { executions: 0, conflicts: ConflictKinds::default() });
         }
         let panicked = OnceLock::new();
         let job = |worker: usize| {
@@ -348,12 +349,13 @@ impl<'run, 'block> Engine<'run, 'block> {
             _ => return None,
         };
         let outcome = lock(&self.outcomes[next]).take();
-        let stands = outcome.as_ref().is_some_and(|it| validation::validate(it) == Validity::Valid);
+        let validity = outcome.as_ref().map(|outcome| validation::validate(outcome));
+        let stands = validity == Some(Validity::Valid);
         let outcome = match outcome {
             Some(outcome) if stands => Ok(*outcome),
             refused => {
-                if let Some(outcome) = refused {
-                    frontier.conflicts += 1;
+                if let (Some(outcome), Some(validity)) = (refused, validity) {
+                    frontier.conflicts.count(validity);
                     merger::retract(index, &outcome.accesses);
                     worker.recycle(outcome.accesses);
                 }

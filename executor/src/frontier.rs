@@ -10,6 +10,7 @@ use crate::{
     merger,
     pipeline::BlockContext,
     speculation::Speculation,
+    stats::ConflictKinds,
     worker::{Executed, TxOutcome, Worker},
 };
 use alloy_evm::block::BlockValidationError;
@@ -49,7 +50,7 @@ pub(crate) struct Frontier<'block> {
     results: Vec<ExecutionResult<HaltReason>>,
     studied: Vec<(usize, EvmState)>,
     /// Outcomes that did not stand.
-    pub(crate) conflicts: usize,
+    pub(crate) conflicts: ConflictKinds,
     speculation: Speculation,
 }
 
@@ -70,7 +71,7 @@ impl<'block> Frontier<'block> {
             gas: GasUsed { cumulative: Vec::with_capacity(transactions), ..GasUsed::default() },
             results: Vec::with_capacity(transactions),
             studied: Vec::new(),
-            conflicts: 0,
+            conflicts: ConflictKinds::default(),
             speculation: Speculation::new(),
         }
     }

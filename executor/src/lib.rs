@@ -85,9 +85,23 @@
 //! and names the transaction. A worker that panics becomes [`ExecutionError::Internal`], and the
 //! executor stays usable; a panic in the caller's own sink or observer goes on to the caller.
 //!
+//! # Observability
+//!
+//! Each call returns [`ExecutionStats`], or hands them to whoever listens:
+//!
+//! - [`tracing`](https://docs.rs/tracing) spans on the calling thread, at level `DEBUG`: `block`
+//!   (target `multilane::block`; fields `door`, the method, `number`, `transactions`) and in it
+//!   `plan`, `execute`, `finish` and `inspect` (target `multilane::stage`); at a block's end an event
+//!   `executed` (target `multilane::block`) with mode, executions, conflicts, lanes and times.
+//! - With the feature `metrics`, counters and histograms of the
+//!   [`metrics`](https://docs.rs/metrics) facade; `describe_metrics` lists them.
+//!
+//! Both are per block and per stage and never per transaction. A block that ends in an error has its
+//! spans, and neither event nor figures.
+//!
 //! # Features and stability
 //!
-//! There are no cargo features. The API speaks the types of revm 43 and alloy-evm 0.39, so a new
+//! One cargo feature, off by default: `metrics`, as above. The API speaks the types of revm 43 and alloy-evm 0.39, so a new
 //! major version of either is one of this crate as well. Before 1.0 a minor version may change the
 //! API; structs and enums that are to grow are `#[non_exhaustive]`. [`ExecutionStats`] is for people
 //! and benches: its numbers may differ from run to run, and what they count may change.
@@ -120,6 +134,7 @@ mod source_cache;
 mod speculation;
 mod state_history;
 mod stats;
+mod telemetry;
 mod validation;
 pub mod verification;
 mod worker;
@@ -131,4 +146,6 @@ pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipp
 pub use inspection::{Inspected, InspectionDb, TransactionPrestate};
 pub use multilane_state as state;
 pub use source::{Shared, StateSource};
-pub use stats::{ExecutionMode, ExecutionStats, SequentialReason};
+pub use stats::{ConflictKinds, ExecutionMode, ExecutionStats, SequentialReason};
+#[cfg(feature = "metrics")]
+pub use telemetry::describe_metrics;

@@ -15,6 +15,7 @@ use crate::{
     serial,
     source::StateSource,
     stats::ExecutionMode,
+    telemetry::Stage,
     worker::PrecompileResults,
     workers::Workers,
 };
@@ -42,7 +43,6 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 /// Accounts and slots that a transaction touches, for sizing tables.
@@ -191,7 +191,7 @@ pub(crate) fn plan<S: StateSource>(
     claimed_gas: Option<u64>,
     config: &ExecutorConfig,
 ) -> Planned {
-    let start = Instant::now();
+    let stage = Stage::Plan.enter();
     let threads = workers.threads();
     let unplanned = |reason| Planned {
         plan: ExecutionPlan::default(),
@@ -199,7 +199,7 @@ pub(crate) fn plan<S: StateSource>(
             threads,
             mode: ExecutionMode::Sequential(reason),
             transactions: transactions.len(),
-            plan_time: start.elapsed(),
+            plan_time: stage.elapsed(),
             ..ExecutionStats::default()
         },
         learned: Vec::new(),
@@ -252,7 +252,7 @@ pub(crate) fn plan<S: StateSource>(
         lanes: plan.lanes(),
         critical_path_gas: plan.critical_path_gas(),
         predicted_gas: plan.gas(),
-        plan_time: start.elapsed(),
+        plan_time: stage.elapsed(),
         ..ExecutionStats::default()
     };
     Planned { plan, stats, learned }
@@ -319,7 +319,7 @@ impl<'block> Execution<'_, 'block> {
         source: &S,
         deliver: Option<Deliver<'_>>,
     ) -> Result<End<'block>, ExecutionError> {
-        let start = Instant::now();
+        let stage = Stage::Execute.enter();
         let Self { workers, block, env, transactions, changes, admission } = self;
         let frontier = Frontier::new(transactions.len(), block, changes, admission);
         let Planned { plan, stats, .. } = planned;
@@ -336,10 +336,11 @@ impl<'block> Execution<'_, 'block> {
                 None => engine.run(workers, source, |_, _| ControlFlow::Continue(()))?,
             };
             stats.executions = counts.executions;
-            stats.conflicts = counts.conflicts;
+            stats.conflicts = counts.conflicts.total();
+            stats.conflict_kinds = counts.conflicts;
             engine.into_end()
         };
-        stats.execution_time = start.elapsed();
+        stats.execution_time = stage.elapsed();
         Ok(end)
     }
 }

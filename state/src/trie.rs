@@ -28,7 +28,9 @@ use store::{Found, NodeStore, malformed, root_link};
 /// be called after each transaction (pre-Byzantium receipts carry that root).
 ///
 /// A change that fails leaves the trie as it was before that change.
-#[derive(Clone, Debug)]
+///
+/// [`Default`] is the trie of an empty state.
+#[derive(Clone, Debug, Default)]
 pub struct WitnessTrie {
     nodes: NodeStore,
     accounts: Link,
@@ -53,12 +55,20 @@ impl WitnessTrie {
         state_root: B256,
         nodes: impl IntoIterator<Item = Bytes>,
     ) -> Result<Self, StateError> {
-        let nodes = NodeStore::new(nodes);
-        let accounts = root_link(state_root);
-        if !accounts.is_empty() {
-            nodes.check_root(state_root)?;
+        let mut trie = Self { accounts: root_link(state_root), ..Self::default() };
+        trie.insert_nodes(nodes);
+        if !trie.accounts.is_empty() {
+            trie.nodes.check_root(state_root)?;
         }
-        Ok(Self { nodes, accounts, storages: BTreeMap::new() })
+        Ok(trie)
+    }
+
+    /// Adds nodes, as [`new`](Self::new) takes them.
+    ///
+    /// Whoever keeps nodes elsewhere adds the one that a [`StateError::MissingNode`] names, and does
+    /// the failed operation again.
+    pub fn insert_nodes(&mut self, nodes: impl IntoIterator<Item = Bytes>) {
+        self.nodes.insert(nodes);
     }
 
     /// The account at an address, or `None` where the trie proves that there is none.
@@ -181,13 +191,29 @@ impl WitnessTrie {
     ///
     /// None that an earlier operation on the same account has not reported.
     pub fn root(&mut self) -> Result<B256, StateError> {
+        self.root_with_nodes(&mut |_, _| {})
+    }
+
+    /// The state root with every change so far. `made` sees each node that came into being since the
+    /// last root, children before parents: its keccak-256 and its RLP.
+    ///
+    /// Whoever keeps these beside the nodes of the state before has the nodes of the state after.
+    /// A node that is shorter than 32 bytes is a part of its parent and not seen.
+    ///
+    /// # Errors
+    ///
+    /// As for [`root`](Self::root).
+    pub fn root_with_nodes(
+        &mut self,
+        made: &mut dyn FnMut(B256, &[u8]),
+    ) -> Result<B256, StateError> {
         while let Some((address, mut trie)) = self.storages.pop_first() {
-            let storage_root = self.nodes.commit(&mut trie);
+            let storage_root = self.nodes.commit(&mut trie, made);
             if let Some(account) = self.account(address)? {
                 self.write_account(address, &TrieAccount { storage_root, ..account })?;
             }
         }
-        Ok(self.nodes.commit(&mut self.accounts))
+        Ok(self.nodes.commit(&mut self.accounts, made))
     }
 }
 

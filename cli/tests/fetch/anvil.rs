@@ -1,4 +1,4 @@
-//! A real node with real traffic: anvil from npm, pinned in `cli/tests/anvil`.
+//! A real node with real traffic.
 
 use crate::rpc::call;
 use alloy::{
@@ -7,17 +7,9 @@ use alloy::{
     primitives::{Address, Bytes, U256, address, hex},
     signers::{SignerSync, local::PrivateKeySigner},
 };
+use multilane_fixtures::anvil::{self, AnvilError};
 use serde_json::{Value, json};
-use std::{
-    env,
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-};
-
-/// How to get anvil, for messages.
-const RECIPE: &str = "npm ci --prefix cli/tests/anvil";
+use std::env;
 
 /// The genesis of anvil's chain: every fork up to Osaka from the start.
 pub(crate) const GENESIS: &str = r#"{"config": {"chainId": 31337, "homesteadBlock": 0,
@@ -55,11 +47,12 @@ const SPONSOR_KEY: &str = "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a
 /// Number of blocks that [`Anvil::start`] mines.
 pub(crate) const BLOCKS: u64 = 8;
 
-/// A running node. Ends when dropped.
+/// A running node with traffic.
 #[derive(Debug)]
 pub(crate) struct Anvil {
-    process: Child,
     pub(crate) port: u16,
+    /// Ends when dropped.
+    _node: anvil::Anvil,
 }
 
 impl Anvil {
@@ -70,29 +63,17 @@ impl Anvil {
     ///
     /// In CI if anvil is not installed; anywhere if it does not run.
     pub(crate) fn start() -> Option<Self> {
-        let Some(program) = find_anvil() else {
-            let message = format!("anvil is not installed ({RECIPE})");
-            assert!(env::var("CI").as_deref() != Ok("true"), "{message}");
-            eprintln!("test left out: {message}");
-            return None;
-        };
-        let mut process = Command::new(&program)
-            .args(["--port", "0", "--no-mining", "--order", "fifo", "--hardfork", "osaka"])
-            .args(["--timestamp", "1800000000"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting {}: {error}", program.display()));
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let port = output
-            .by_ref()
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("Listening on ")?.rsplit(':').next()?.parse().ok())
-            .expect("anvil says where it listens");
-        // Nobody may block on a full pipe.
-        thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-        let anvil = Self { process, port };
+        let arguments = ["--no-mining", "--order", "fifo", "--hardfork", "osaka"];
+        let node =
+            match anvil::Anvil::start(arguments.into_iter().chain(["--timestamp", "1800000000"])) {
+                Err(message @ AnvilError::NotInstalled) => {
+                    assert!(env::var("CI").as_deref() != Ok("true"), "{message}");
+                    eprintln!("test left out: {message}");
+                    return None;
+                }
+                started => started.expect("anvil runs"),
+            };
+        let anvil = Self { port: node.port(), _node: node };
         anvil.mine_traffic();
         Some(anvil)
     }
@@ -185,25 +166,6 @@ impl Anvil {
         let nonce = call(self.port, "eth_getTransactionCount", json!([address, "latest"]));
         u64::from_str_radix(nonce.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
     }
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        // It may have ended already, which some test will have noticed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// anvil where the recipe puts it, or else on the PATH.
-fn find_anvil() -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/anvil/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-    let on_path = env::var_os("PATH")
-        .into_iter()
-        .flat_map(|path| env::split_paths(&path).collect::<Vec<_>>())
-        .map(|folder| folder.join("anvil"));
-    std::iter::once(installed).chain(on_path).find(|program| program.is_file())
 }
 
 /// Init code that deploys a runtime of less than 256 bytes.

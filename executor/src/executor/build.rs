@@ -17,6 +17,7 @@ use crate::{
     source::SourceDb,
     source_cache::CachedSource,
     state_history::{StateAt, StateHistory},
+    telemetry::{self, Stage},
 };
 use alloy_consensus::{Transaction, TxEnvelope, transaction::Recovered};
 use alloy_evm::{
@@ -112,6 +113,7 @@ impl ParallelExecutor {
         source: &S,
     ) -> Result<(BuiltBlock, ExecutionStats), ExecutionError> {
         let env = chain.evm_env(&block.header);
+        let _block = telemetry::enter_block("build_block", env.block_env.number, None);
         let source = CachedSource::new(source);
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
@@ -164,6 +166,7 @@ impl ParallelExecutor {
             candidates.put_back(window);
         }
 
+        let stage = Stage::Finish.enter();
         let (_, result) = executor.finish().map_err(outside)?;
         state.merge_transitions(BundleRetention::Reverts);
         built.output = BlockOutput {
@@ -174,6 +177,9 @@ impl ParallelExecutor {
             bundle: state.take_bundle(),
         };
         stats.transactions = built.transactions.len();
+        stats.finish_time = stage.elapsed();
+        drop(stage);
+        telemetry::executed(&stats);
         Ok((built, stats))
     }
 
@@ -348,6 +354,7 @@ fn absorb(stats: &mut ExecutionStats, window: &ExecutionStats) {
     }
     stats.executions += window.executions;
     stats.conflicts += window.conflicts;
+    stats.conflict_kinds += window.conflict_kinds;
     stats.predicted_edges += window.predicted_edges;
     stats.lanes += window.lanes;
     stats.critical_path_gas += window.critical_path_gas;

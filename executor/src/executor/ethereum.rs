@@ -15,6 +15,7 @@ use crate::{
     pipeline::{BlockContext, Execution},
     receipts::receipts,
     sequential,
+    telemetry::{self, Stage},
 };
 use alloy_consensus::Transaction;
 use alloy_evm::{
@@ -69,6 +70,8 @@ impl ParallelExecutor {
         observe: Option<Observe<'_>>,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
         let transactions = &input.transactions;
+        let number = input.header.number;
+        let _block = telemetry::enter_block("execute_block", number, Some(transactions.len()));
         let claimed_gas = judgement::claimed_gas(input.header.gas_used, transactions.len());
         if self.config.allow_sequential {
             // Before anything is made for the whole block: a small one is over by then.
@@ -130,6 +133,7 @@ impl ParallelExecutor {
             return Err(final_error(index, cause, *transactions[index].hash()));
         }
 
+        let stage = Stage::Finish.enter();
         if let Some(learner) = &mut learner
             && !block.keeps_changes
         {
@@ -158,6 +162,9 @@ impl ParallelExecutor {
             blob_gas_used: result.blob_gas_used,
             bundle: merger::bundle(self.workers(), &block, changes),
         };
+        planned.stats.finish_time = stage.elapsed();
+        drop(stage);
+        telemetry::executed(&planned.stats);
         Ok((output, planned.stats))
     }
 }
@@ -172,10 +179,14 @@ fn execute_small<S: StateSource>(
 ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
     stats.transactions = input.transactions.len();
     stats.executions = stats.transactions;
+    let stage = Stage::Execute.enter();
     let db = open(source)?;
     let output = match observe {
         None => sequential::execute_block(chain, input, db),
         Some(observe) => sequential::execute_block_observed(chain, input, db, observe),
-    };
-    output.map(|output| (output, stats))
+    }?;
+    stats.execution_time = stage.elapsed();
+    drop(stage);
+    telemetry::executed(&stats);
+    Ok((output, stats))
 }

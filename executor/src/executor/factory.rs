@@ -9,6 +9,7 @@ use crate::{
     pipeline::{BlockContext, Execution},
     source::SourceDb,
     stats::ExecutionMode,
+    telemetry::{self, Stage},
 };
 use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
 use alloy_eips::Encodable2718;
@@ -67,6 +68,11 @@ impl ParallelExecutor {
         TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
         S: StateSource,
     {
+        let _block = telemetry::enter_block(
+            "execute_block_with",
+            env.block_env.number,
+            Some(transactions.len()),
+        );
         let failure = SourceFailure::default();
         let mut state = State::builder()
             .with_database(SourceDb::new(open(source)?, failure.clone()))
@@ -81,6 +87,7 @@ impl ParallelExecutor {
         let mut planned = self.plan(&tx_envs, &env, source, None);
         let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
+            let stage = Stage::Execute.enter();
             for (index, transaction) in transactions.iter().enumerate() {
                 let result = executor
                     .execute_transaction_without_commit(transaction)
@@ -92,6 +99,7 @@ impl ParallelExecutor {
                 executor.commit_transaction(result);
             }
             planned.stats.executions = transactions.len();
+            planned.stats.execution_time = stage.elapsed();
         } else {
             let block = BlockContext::new(&env, &tx_envs, true);
             block.seed(&executor.evm().db().cache);
@@ -122,11 +130,16 @@ impl ParallelExecutor {
             }
         }
 
+        let stage = Stage::Finish.enter();
         let (_, result) = executor.finish().map_err(outside)?;
         if let Some(learner) = learner {
             learner.learn(self.workers());
         }
         state.merge_transitions(BundleRetention::Reverts);
-        Ok((result, state.take_bundle(), planned.stats))
+        let bundle = state.take_bundle();
+        planned.stats.finish_time = stage.elapsed();
+        drop(stage);
+        telemetry::executed(&planned.stats);
+        Ok((result, bundle, planned.stats))
     }
 }

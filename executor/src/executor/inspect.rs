@@ -16,6 +16,7 @@ use crate::{
     source::SourceDb,
     source_cache::CachedSource,
     state_history::StateHistory,
+    telemetry::Stage,
 };
 use alloy_evm::{
     EvmFactory,
@@ -70,6 +71,7 @@ impl ParallelExecutor {
             })
             .map_err(OrderedError::Execution)?;
 
+        let _stage = Stage::Inspect.enter();
         let (history, env) = (&history, chain.evm_env(&block.header));
         let start = || {
             guarded(None, || {

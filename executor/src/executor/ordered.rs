@@ -5,6 +5,7 @@ use crate::{
     ExecutionError, ExecutionStats, StateSource, merger,
     pipeline::{BlockContext, Execution},
     source::Shared,
+    telemetry::{self, Stage},
 };
 use alloy_evm::EvmEnv;
 use alloy_primitives::B256;
@@ -40,6 +41,11 @@ impl ParallelExecutor {
     where
         S: StateSource,
     {
+        let _block = telemetry::enter_block(
+            "execute_ordered",
+            env.block_env.number,
+            Some(transactions.len()),
+        );
         let block = BlockContext::new(env, transactions, true);
         let mut planned = self.plan(transactions, env, source, None);
         let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
@@ -66,6 +72,7 @@ impl ParallelExecutor {
                 if let Some(learner) = learner {
                     learner.learn(self.workers());
                 }
+                telemetry::executed(&planned.stats);
                 Ok(planned.stats)
             }
             Ok(Some((index, cause))) => Err(final_error(index, cause, B256::ZERO)),
@@ -91,6 +98,11 @@ impl ParallelExecutor {
     where
         DB: DatabaseRef<Error: Error + Send + Sync + 'static> + Sync,
     {
+        let _block = telemetry::enter_block(
+            "execute_block_ref",
+            env.block_env.number,
+            Some(transactions.len()),
+        );
         let block = BlockContext::new(env, transactions, false);
         let mut planned = self.plan(transactions, env, &Shared(db), None);
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
@@ -98,11 +110,16 @@ impl ParallelExecutor {
         if let Some((index, cause)) = end.failure {
             return Err(final_error(index, cause, B256::ZERO));
         }
+        let stage = Stage::Finish.enter();
         if let Some(mut learner) = learner {
             learner.consider_all(&end.results, end.studied);
             learner.learn(self.workers());
         }
-        Ok((end.results, merger::bundle(self.workers(), &block, end.changes)))
+        let bundle = merger::bundle(self.workers(), &block, end.changes);
+        planned.stats.finish_time = stage.elapsed();
+        drop(stage);
+        telemetry::executed(&planned.stats);
+        Ok((end.results, bundle))
     }
 
     /// Transactions with nothing around them.

@@ -23,6 +23,9 @@ pub(super) struct NodeStore {
     malformed: B256Map<alloy_rlp::Error>,
 }
 
+/// Takes the hash and the RLP of a node.
+pub(super) type Made<'a> = &'a mut dyn FnMut(B256, &[u8]);
+
 /// Where in a trie a hash was met, which limits what its node may be.
 #[derive(Clone, Copy)]
 struct Place {
@@ -57,22 +60,20 @@ pub(super) struct Found<'a> {
 }
 
 impl NodeStore {
-    /// Decodes and indexes nodes.
-    pub(super) fn new(nodes: impl IntoIterator<Item = Bytes>) -> Self {
-        let mut store = Self::default();
+    /// Decodes and indexes nodes, beside those that are there.
+    pub(super) fn insert(&mut self, nodes: impl IntoIterator<Item = Bytes>) {
         for raw in nodes {
             let hash = keccak256(&raw);
             match Node::decode(&raw) {
                 Ok(Some(node)) => {
-                    store.nodes.insert(hash, node);
+                    self.nodes.insert(hash, node);
                 }
                 Ok(None) => {}
                 Err(cause) => {
-                    store.malformed.insert(hash, cause);
+                    self.malformed.insert(hash, cause);
                 }
             }
         }
-        store
     }
 
     /// Checks that a trie with this root hash can be entered.
@@ -152,7 +153,7 @@ impl NodeStore {
         }
         let path = Nibbles::unpack(key);
         match value {
-            Some(value) => self.insert(root, Place::ROOT, path, value, what),
+            Some(value) => self.set_below(root, Place::ROOT, path, value, what),
             None => self.remove(root, Place::ROOT, path, what),
         }
     }
@@ -173,7 +174,7 @@ impl NodeStore {
         })
     }
 
-    fn insert(
+    fn set_below(
         &self,
         link: &mut Link,
         place: Place,
@@ -192,11 +193,11 @@ impl NodeStore {
             }
             Some(Node::Extension { path, child }) if rest.starts_with(path) => {
                 let rest = rest.slice(path.len()..);
-                self.insert(child, Place::below_extension(&rest), rest, value, what)
+                self.set_below(child, Place::below_extension(&rest), rest, value, what)
             }
             Some(Node::Branch { children }) => {
                 let (nibble, rest) = split_first(&rest);
-                self.insert(&mut children[nibble], Place::below_branch(&rest), rest, value, what)
+                self.set_below(&mut children[nibble], Place::below_branch(&rest), rest, value, what)
             }
             Some(Node::Leaf { .. } | Node::Extension { .. }) => {
                 if let Link::Node(node) = core::mem::take(link) {
@@ -256,33 +257,38 @@ impl NodeStore {
         Ok(())
     }
 
-    /// Hashes what was changed, from the bottom up, and returns the root hash.
-    pub(super) fn commit(&mut self, root: &mut Link) -> B256 {
-        self.commit_below(root);
+    /// Hashes what was changed, from the bottom up, and returns the root hash. `made` sees each node
+    /// that was hashed: its hash, and its RLP.
+    pub(super) fn commit(&mut self, root: &mut Link, made: Made<'_>) -> B256 {
+        self.commit_below(root, made);
         match root {
             Link::Empty => EMPTY_ROOT_HASH,
             Link::Hash(hash) => *hash,
             // A root is hashed however short it is.
             Link::Node(node) => {
-                let hash = keccak256(node.to_rlp());
+                let rlp = node.to_rlp();
+                let hash = keccak256(&rlp);
+                made(hash, &rlp);
                 self.keep(root, hash);
                 hash
             }
         }
     }
 
-    fn commit_below(&mut self, link: &mut Link) {
+    fn commit_below(&mut self, link: &mut Link, made: Made<'_>) {
         let Link::Node(node) = link else { return };
         match &mut **node {
             Node::Leaf { .. } => {}
-            Node::Extension { child, .. } => self.commit_below(child),
+            Node::Extension { child, .. } => self.commit_below(child, made),
             Node::Branch { children } => {
-                children.iter_mut().for_each(|child| self.commit_below(child));
+                children.iter_mut().for_each(|child| self.commit_below(child, made));
             }
         }
         let rlp = node.to_rlp();
         if Node::is_hashed(&rlp) {
-            self.keep(link, keccak256(rlp));
+            let hash = keccak256(&rlp);
+            made(hash, &rlp);
+            self.keep(link, hash);
         }
     }
 

@@ -2,6 +2,7 @@ use super::{
     reference::{self, ReferenceAccount, ReferenceState},
     *,
 };
+use alloy_primitives::map::B256Map;
 use proptest::{prelude::*, test_runner::RngSeed};
 use revm::{
     database::{AccountStatus as BundleStatus, BundleAccount, BundleState, states::StorageSlot},
@@ -42,6 +43,41 @@ fn trie_of(state: &ReferenceState) -> WitnessTrie {
 #[track_caller]
 fn assert_root(trie: &mut WitnessTrie, state: &ReferenceState) {
     assert_eq!(trie.root().unwrap(), reference::state(state).0);
+}
+
+/// A client keeps the nodes in a database and the trie only while a block is written: it adds the
+/// nodes that are missed, and stores those that came into being.
+#[test]
+fn nodes_can_be_kept_elsewhere() {
+    let mut state = sample();
+    let (mut root, nodes) = reference::state(&state);
+    let mut kept: B256Map<Bytes> = nodes.into_iter().map(|node| (keccak256(&node), node)).collect();
+    for round in 0..8_u8 {
+        let mut trie = WitnessTrie::new(root, kept.get(&root).cloned()).unwrap();
+        let mut change = |operation: &dyn Fn(&mut WitnessTrie) -> Result<(), StateError>| {
+            while let Err(error) = operation(&mut trie) {
+                let StateError::MissingNode { node, .. } = error else { panic!("{error}") };
+                trie.insert_nodes([kept[&node].clone()]);
+            }
+        };
+        // An account goes, which moves the node beside it; another gets and loses slots.
+        change(&|trie| trie.delete_account(address(round)));
+        change(&|trie| trie.set_storage(address(9), slot(0), U256::ZERO));
+        change(&|trie| trie.set_storage(address(9), slot(50 + u64::from(round)), slot(1)));
+        state.remove(&address(round));
+        let storage = &mut state.get_mut(&address(9)).unwrap().storage;
+        storage.remove(&slot(0));
+        storage.insert(slot(50 + u64::from(round)), slot(1));
+
+        let mut made = Vec::new();
+        root = trie.root_with_nodes(&mut |hash, rlp| made.push((hash, rlp.to_vec()))).unwrap();
+        assert_eq!(root, reference::state(&state).0, "round {round}");
+        assert_eq!(made.last().unwrap().0, root, "children come before parents");
+        for (hash, rlp) in made {
+            assert_eq!(keccak256(&rlp), hash);
+            kept.insert(hash, rlp.into());
+        }
+    }
 }
 
 #[test]

@@ -16,16 +16,26 @@ fn key(start: &[u8], end: &[u8]) -> B256 {
     B256::from_slice(&Nibbles::from_nibbles(nibbles).pack())
 }
 
+fn store_of(nodes: impl IntoIterator<Item = Bytes>) -> NodeStore {
+    let mut store = NodeStore::default();
+    store.insert(nodes);
+    store
+}
+
+fn root_of(store: &mut NodeStore, link: &mut Link) -> B256 {
+    store.commit(link, &mut |_, _| {})
+}
+
 /// Removes `removed` from a trie that holds the same value under all `keys`, and compares the root
 /// with the reference.
 fn remove_one(keys: &[B256], removed: B256, value: &[u8]) {
     let mut entries: Entries = keys.iter().map(|key| (*key, value.to_vec())).collect();
     let (root, nodes) = reference::trie(&entries);
-    let mut store = NodeStore::new(nodes);
+    let mut store = store_of(nodes);
     let mut link = root_link(root);
     store.set(&mut link, removed, None, &WHAT).unwrap();
     entries.remove(&removed);
-    assert_eq!(store.commit(&mut link), reference::trie(&entries).0);
+    assert_eq!(root_of(&mut store, &mut link), reference::trie(&entries).0);
     assert!(store.get(&link, removed, &WHAT).unwrap().is_none());
     for key in entries.keys() {
         assert_eq!(store.get(&link, *key, &WHAT).unwrap().unwrap().value.as_ref(), value);
@@ -85,9 +95,9 @@ fn a_missing_sibling_is_named_and_changes_nothing() {
     // Unlike values, since equal leaves would be one node.
     let entries: Entries = [(keys[0], vec![7; 40]), (keys[1], vec![6; 40])].into();
     let (root, nodes) = reference::trie(&entries);
-    let full = NodeStore::new(nodes.clone());
+    let full = store_of(nodes.clone());
     let sibling = full.get(&root_link(root), keys[1], &WHAT).unwrap().unwrap().node;
-    let mut partial = NodeStore::new(nodes.into_iter().filter(|node| keccak256(node) != sibling));
+    let mut partial = store_of(nodes.into_iter().filter(|node| keccak256(node) != sibling));
 
     let mut link = root_link(root);
     let error = partial.set(&mut link, keys[0], None, &WHAT).unwrap_err();
@@ -96,14 +106,14 @@ fn a_missing_sibling_is_named_and_changes_nothing() {
         StateError::MissingNode { node: sibling, what: format!("the removal of {WHAT} beside it") }
     );
     assert_eq!(partial.get(&link, keys[0], &WHAT).unwrap().unwrap().value.as_ref(), [7; 40]);
-    assert_eq!(partial.commit(&mut link), root);
+    assert_eq!(root_of(&mut partial, &mut link), root);
 
     // A change or an addition beside it does not need it.
     partial.set(&mut link, keys[0], Some(vec![8; 40].into()), &WHAT).unwrap();
     partial.set(&mut link, key(&[3], &[]), Some(vec![9].into()), &WHAT).unwrap();
     let changed: Entries =
         [(keys[0], vec![8; 40]), (keys[1], vec![6; 40]), (key(&[3], &[]), vec![9])].into();
-    assert_eq!(partial.commit(&mut link), reference::trie(&changed).0);
+    assert_eq!(root_of(&mut partial, &mut link), reference::trie(&changed).0);
     // With a third child the branch stays, and so the removal succeeds now.
     partial.set(&mut link, keys[0], None, &WHAT).unwrap();
 }
@@ -125,7 +135,7 @@ fn a_node_where_it_does_not_belong_is_refused() {
         Node::Extension { path: Nibbles::from_nibbles([0]), child: Link::Hash(leaf_hash) };
     for root in [root, extension] {
         let root_hash = keccak256(root.to_rlp());
-        let store = NodeStore::new([&leaf, &below, &root].map(|node| node.to_rlp().into()));
+        let store = store_of([&leaf, &below, &root].map(|node| node.to_rlp().into()));
         let error = store.get(&root_link(root_hash), B256::ZERO, &WHAT).unwrap_err();
         let refused =
             matches!(&error, StateError::MalformedNode { node, .. } if *node == leaf_hash);
@@ -159,7 +169,7 @@ proptest! {
             (any_key(), prop::option::weighted(0.4, any_value()), prop::bool::ANY), 0..60),
     ) {
         let (root, nodes) = reference::trie(&initial);
-        let mut store = NodeStore::new(nodes);
+        let mut store = store_of(nodes);
         let mut link = root_link(root);
         let mut entries: Entries = initial;
         for (key, value, is_committed) in changes {
@@ -169,10 +179,10 @@ proptest! {
                 None => entries.remove(&key),
             };
             if is_committed {
-                prop_assert_eq!(store.commit(&mut link), reference::trie(&entries).0);
+                prop_assert_eq!(root_of(&mut store, &mut link), reference::trie(&entries).0);
             }
         }
-        prop_assert_eq!(store.commit(&mut link), reference::trie(&entries).0);
+        prop_assert_eq!(root_of(&mut store, &mut link), reference::trie(&entries).0);
         for (key, value) in &entries {
             let found = store.get(&link, *key, &WHAT).unwrap().unwrap();
             prop_assert_eq!(found.value.as_ref(), &value[..]);
