@@ -83,11 +83,18 @@ impl ParallelExecutor {
         &self.config
     }
 
-    fn workers(&self) -> Workers<'_> {
+    /// The threads that a call on this thread may use.
+    pub(crate) fn workers(&self) -> Workers<'_> {
         Workers::for_this_thread(&self.pool, self.config.threads.get())
     }
 
-    fn plan<S: StateSource>(&self, transactions: &[TxEnv], env: &EvmEnv, source: &S) -> Planned {
+    /// Decides how to execute transactions.
+    pub(crate) fn plan<S: StateSource>(
+        &self,
+        transactions: &[TxEnv],
+        env: &EvmEnv,
+        source: &S,
+    ) -> Planned {
         let foresight = match &self.predictor {
             Some(predictor) => Foresight::Predictor(predictor.as_ref()),
             None => Foresight::Analyzer(self.profile.as_deref()),

@@ -95,6 +95,7 @@
 mod admission;
 pub mod analyzer;
 mod block_db;
+mod block_executor;
 pub mod block_rules;
 mod config;
 pub mod conflict_graph;
@@ -123,6 +124,7 @@ pub mod verification;
 mod worker;
 mod workers;
 
+pub use block_executor::{Lookahead, ParallelBlockExecutor, ParallelBlockExecutorFactory, Served};
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
 pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};

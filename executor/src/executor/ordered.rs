@@ -106,7 +106,7 @@ impl ParallelExecutor {
     }
 
     /// Transactions with nothing around them.
-    fn execution<'run, 'block>(
+    pub(crate) fn execution<'run, 'block>(
         &'run self,
         block: &'block BlockContext,
         env: &'run EvmEnv,

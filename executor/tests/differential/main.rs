@@ -2,7 +2,9 @@
 //! under every prediction.
 
 mod building;
+mod client;
 mod contracts;
+mod drop_in;
 mod generated;
 mod inspection;
 mod learned;
