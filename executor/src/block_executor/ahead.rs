@@ -4,7 +4,7 @@
 //! final results over a bounded channel. A client that goes away ends it.
 
 use super::judge::NotedSource;
-use crate::{ExecutionMode, ParallelExecutor, StateSource, pipeline::BlockContext};
+use crate::{ExecutionMode, ParallelExecutor, StateSource};
 use alloy_evm::EvmEnv;
 use revm::{
     context::TxEnv,
@@ -38,8 +38,8 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Starts executing. `None` if the system refuses to start a thread.
-    pub(super) fn start<S: StateSource + Send + 'static>(
-        executor: Arc<ParallelExecutor>,
+    pub(super) fn start<S: StateSource + Send + 'static, B: 'static>(
+        executor: Arc<ParallelExecutor<B>>,
         env: EvmEnv,
         before: CacheState,
         transactions: Arc<[TxEnv]>,
@@ -79,8 +79,8 @@ impl Drop for Ahead {
 }
 
 /// Executes transactions and sends what is final, as far as it gets.
-fn send_results<S: StateSource>(
-    executor: &ParallelExecutor,
+fn send_results<S: StateSource, B>(
+    executor: &ParallelExecutor<B>,
     env: &EvmEnv,
     before: &CacheState,
     transactions: &[TxEnv],
@@ -91,7 +91,7 @@ fn send_results<S: StateSource>(
     if let ExecutionMode::Sequential(_) = planned.stats.mode {
         return;
     }
-    let block = BlockContext::new(env, transactions, true);
+    let block = executor.context(env, transactions, true);
     block.seed(before);
     let mut send = |_, last| match results.send(last) {
         Ok(()) => ControlFlow::Continue(()),

@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 
 /// What a [`ParallelBlockExecutorFactory`](super::ParallelBlockExecutorFactory) creates: another
 /// executor, with results from several threads in front of it.
-pub struct ParallelBlockExecutor<'a, F, S, DB, I>
+pub struct ParallelBlockExecutor<'a, F, S, B, DB, I>
 where
     F: BlockExecutorFactory,
     DB: StateDB,
@@ -31,12 +31,12 @@ where
 {
     inner: F::Executor<'a, DB, I>,
     /// What can be done ahead, until it is begun.
-    prospect: Option<Prospect<'a, F, S>>,
+    prospect: Option<Prospect<'a, F, S, B>>,
     ahead: Option<Ahead>,
     judge: Judge<'a>,
 }
 
-impl<'a, F, S, DB, I> ParallelBlockExecutor<'a, F, S, DB, I>
+impl<'a, F, S, B, DB, I> ParallelBlockExecutor<'a, F, S, B, DB, I>
 where
     F: BlockExecutorFactory,
     DB: StateDB,
@@ -44,14 +44,14 @@ where
 {
     pub(super) const fn new(
         inner: F::Executor<'a, DB, I>,
-        prospect: Option<Prospect<'a, F, S>>,
+        prospect: Option<Prospect<'a, F, S, B>>,
         judge: Judge<'a>,
     ) -> Self {
         Self { inner, prospect, ahead: None, judge }
     }
 }
 
-impl<F, S, DB, I, T> ParallelBlockExecutor<'_, F, S, DB, I>
+impl<F, S, B, DB, I, T> ParallelBlockExecutor<'_, F, S, B, DB, I>
 where
     F: BlockExecutorFactory<
             Transaction = T,
@@ -67,6 +67,7 @@ where
     T::TxType: Send + 'static,
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     S: StateSource + Send + 'static,
+    B: 'static,
     DB: StateDB,
     I: Inspector<<F::EvmFactory as EvmFactory>::Context<DB>>,
 {
@@ -95,7 +96,7 @@ where
     /// Executes and commits all transactions of the block.
     fn execute_all<R: RecoveredTx<T>>(
         &mut self,
-        prospect: Prospect<'_, F, S>,
+        prospect: Prospect<'_, F, S, B>,
         tx_envs: &[TxEnv],
         transactions: &[R],
     ) -> Result<(), BlockExecutionError> {
@@ -125,7 +126,7 @@ where
     }
 }
 
-impl<F, S, DB, I, T> BlockExecutor for ParallelBlockExecutor<'_, F, S, DB, I>
+impl<F, S, B, DB, I, T> BlockExecutor for ParallelBlockExecutor<'_, F, S, B, DB, I>
 where
     F: BlockExecutorFactory<
             Transaction = T,
@@ -141,6 +142,7 @@ where
     T::TxType: Send + 'static,
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     S: StateSource + Send + 'static,
+    B: 'static,
     DB: StateDB,
     I: Inspector<<F::EvmFactory as EvmFactory>::Context<DB>>,
 {
@@ -212,7 +214,7 @@ where
     }
 }
 
-impl<F, S, DB, I> fmt::Debug for ParallelBlockExecutor<'_, F, S, DB, I>
+impl<F, S, B, DB, I> fmt::Debug for ParallelBlockExecutor<'_, F, S, B, DB, I>
 where
     F: BlockExecutorFactory,
     DB: StateDB,

@@ -15,7 +15,7 @@ mod prospect;
 
 pub use executor::ParallelBlockExecutor;
 
-use crate::{ParallelExecutor, StateSource};
+use crate::{ParallelExecutor, StateSource, backend::Mainnet};
 use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
 use alloy_eips::Encodable2718;
 use alloy_evm::{
@@ -64,9 +64,9 @@ use std::{
 /// else the client has changed in its EVM after creating it (wrapped precompiles, for instance) is
 /// used by the wrapped executor alone. A factory that executes transactions in a way of its own, in
 /// `execute_transaction_without_commit`, is not for this.
-pub struct ParallelBlockExecutorFactory<F, P> {
+pub struct ParallelBlockExecutorFactory<F, P, B = Mainnet> {
     inner: F,
-    executor: Arc<ParallelExecutor>,
+    executor: Arc<ParallelExecutor<B>>,
     blocks: P,
     counts: Counts,
 }
@@ -118,10 +118,10 @@ struct Counts {
     serial: AtomicU64,
 }
 
-impl<F, P> ParallelBlockExecutorFactory<F, P> {
+impl<F, P, B> ParallelBlockExecutorFactory<F, P, B> {
     /// Wraps a factory. `blocks` tells what is known of a block, by its environment and its
     /// execution context; it is called once for each executor, on the thread that creates it.
-    pub fn new<S>(inner: F, executor: Arc<ParallelExecutor>, blocks: P) -> Self
+    pub fn new<S>(inner: F, executor: Arc<ParallelExecutor<B>>, blocks: P) -> Self
     where
         F: BlockExecutorFactory,
         P: Fn(&EvmEnv, &F::ExecutionCtx<'_>) -> Option<Lookahead<S>>,
@@ -144,7 +144,7 @@ impl<F, P> ParallelBlockExecutorFactory<F, P> {
     }
 }
 
-impl<F, P, S, T> BlockExecutorFactory for ParallelBlockExecutorFactory<F, P>
+impl<F, P, S, B, T> BlockExecutorFactory for ParallelBlockExecutorFactory<F, P, B>
 where
     F: BlockExecutorFactory<
             Transaction = T,
@@ -161,6 +161,7 @@ where
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     P: Fn(&EvmEnv, &F::ExecutionCtx<'_>) -> Option<Lookahead<S>> + 'static,
     S: StateSource + Send + 'static,
+    B: 'static,
 {
     type EvmFactory = F::EvmFactory;
     type TxExecutionResult = F::TxExecutionResult;
@@ -168,7 +169,7 @@ where
     type Transaction = T;
     type Receipt = F::Receipt;
     type Executor<'a, DB: StateDB, I: Inspector<<F::EvmFactory as EvmFactory>::Context<DB>>> =
-        ParallelBlockExecutor<'a, F, S, DB, I>;
+        ParallelBlockExecutor<'a, F, S, B, DB, I>;
 
     fn evm_factory(&self) -> &Self::EvmFactory {
         self.inner.evm_factory()
@@ -199,7 +200,7 @@ where
     }
 }
 
-impl<F, P> fmt::Debug for ParallelBlockExecutorFactory<F, P> {
+impl<F, P, B> fmt::Debug for ParallelBlockExecutorFactory<F, P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ParallelBlockExecutorFactory")
             .field("executor", &self.executor)

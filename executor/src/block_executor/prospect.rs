@@ -5,10 +5,7 @@ use super::{
     ahead::Ahead,
     judge::{BlockHashes, NotedSource},
 };
-use crate::{
-    ExecutionMode, ParallelExecutor, StateSource, error::SourceFailure, pipeline::BlockContext,
-    source::SourceDb,
-};
+use crate::{ExecutionMode, ParallelExecutor, StateSource, error::SourceFailure, source::SourceDb};
 use alloy_evm::{
     Evm, EvmEnv, EvmFactory,
     block::{BlockExecutor, BlockExecutorFactory},
@@ -20,12 +17,16 @@ use revm::{
     database::{CacheState, State},
     primitives::hardfork::SpecId,
 };
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
 
 /// What speculating on a block takes.
-pub(super) struct Prospect<'a, F: BlockExecutorFactory, S> {
+pub(super) struct Prospect<'a, F: BlockExecutorFactory, S, B> {
     pub(super) factory: &'a F,
-    pub(super) executor: &'a Arc<ParallelExecutor>,
+    pub(super) executor: &'a Arc<ParallelExecutor<B>>,
     pub(super) context: F::ExecutionCtx<'a>,
     pub(super) env: EvmEnv,
     pub(super) known: Lookahead<S>,
@@ -39,7 +40,7 @@ where
     EvmEnv { cfg_env: evm.cfg_env().clone(), block_env: evm.block().clone() }
 }
 
-impl<F, S> Prospect<'_, F, S>
+impl<F, S, B> Prospect<'_, F, S, B>
 where
     F: BlockExecutorFactory<
         EvmFactory: EvmFactory<
@@ -65,7 +66,7 @@ where
         let Some(before) = self.state_before() else { return };
         let Self { executor, env, known, .. } = self;
         let source = NotedSource::new(known.source, hashes);
-        let block = BlockContext::new(&env, transactions, true);
+        let block = executor.context(&env, transactions, true);
         block.seed(&before);
         let execution = executor.execution(&block, &env, transactions);
         // Whatever fails here, the client runs into by itself if it is real.
@@ -76,6 +77,7 @@ where
     pub(super) fn start(self, hashes: BlockHashes) -> Option<Ahead>
     where
         S: Send + 'static,
+        B: 'static,
     {
         if self.known.transactions.is_empty() || self.executor.workers().threads() == 1 {
             return None;
@@ -88,6 +90,11 @@ where
 
     /// What the block changes before its first transaction, or `None` if that cannot be told.
     fn state_before(&self) -> Option<CacheState> {
+        // Unwind safety: what a panic of the source interrupts is made for this and dropped.
+        panic::catch_unwind(AssertUnwindSafe(|| self.try_state_before())).ok().flatten()
+    }
+
+    fn try_state_before(&self) -> Option<CacheState> {
         let parent = SourceDb::new(self.known.source.open().ok()?, SourceFailure::default());
         let mut state = State::builder().with_database(parent).build();
         let evm = self.factory.evm_factory().create_evm(&mut state, self.env.clone());
@@ -98,7 +105,7 @@ where
     }
 }
 
-impl<F: BlockExecutorFactory, S> fmt::Debug for Prospect<'_, F, S> {
+impl<F: BlockExecutorFactory, S, B> fmt::Debug for Prospect<'_, F, S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prospect").field("env", &self.env).finish_non_exhaustive()
     }

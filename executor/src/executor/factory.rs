@@ -2,13 +2,8 @@
 
 use super::{ParallelExecutor, final_error, open, to_tx_env};
 use crate::{
-    ExecutionError, ExecutionStats, StateSource,
-    admission::GasAdmission,
-    error::SourceFailure,
-    parallel_map::parallel_map,
-    pipeline::{BlockContext, Execution},
-    source::SourceDb,
-    stats::ExecutionMode,
+    ExecutionError, ExecutionStats, StateSource, admission::GasAdmission, error::SourceFailure,
+    parallel_map::parallel_map, pipeline::Execution, source::SourceDb, stats::ExecutionMode,
 };
 use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
 use alloy_eips::Encodable2718;
@@ -27,7 +22,7 @@ use revm::{
 };
 use std::ops::ControlFlow;
 
-impl ParallelExecutor {
+impl<B> ParallelExecutor<B> {
     /// Executes a whole block through an alloy-evm [`BlockExecutorFactory`].
     ///
     /// The factory's executor does what it does in a serial run (changes before the first
@@ -36,8 +31,9 @@ impl ParallelExecutor {
     /// `execute_transaction_without_commit`, is repeated before each commit. `observe` sees the
     /// finalized state changes of each transaction before they are committed.
     ///
-    /// The workers run mainnet's EVM under the rules of `env`, whatever EVM the factory builds: a
-    /// factory with precompiles, instructions or a handler of its own is not supported.
+    /// The workers run mainnet's EVM under the rules of `env`, whatever EVM the factory builds. For
+    /// a factory with precompiles, instructions or a handler of its own, give the executor a
+    /// [backend](Self::with_backend) that has them too.
     ///
     /// # Errors
     ///
@@ -93,7 +89,7 @@ impl ParallelExecutor {
             }
             planned.stats.executions = transactions.len();
         } else {
-            let block = BlockContext::new(&env, &tx_envs, true);
+            let block = self.context(&env, &tx_envs, true);
             block.seed(&executor.evm().db().cache);
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();

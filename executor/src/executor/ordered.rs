@@ -17,7 +17,7 @@ use revm::{
 };
 use std::{error::Error, ops::ControlFlow};
 
-impl ParallelExecutor {
+impl<B> ParallelExecutor<B> {
     /// Executes transactions and hands each final result to `sink`, in order, on the calling
     /// thread, while later ones still run.
     ///
@@ -40,7 +40,7 @@ impl ParallelExecutor {
     where
         S: StateSource,
     {
-        let block = BlockContext::new(env, transactions, true);
+        let block = self.context(env, transactions, true);
         let mut planned = self.plan(transactions, env, source);
         let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
         let mut refused = None;
@@ -91,7 +91,7 @@ impl ParallelExecutor {
     where
         DB: DatabaseRef<Error: Error + Send + Sync + 'static> + Sync,
     {
-        let block = BlockContext::new(env, transactions, false);
+        let block = self.context(env, transactions, false);
         let mut planned = self.plan(transactions, env, &Shared(db));
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
         let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;

@@ -33,13 +33,17 @@ use std::{borrow::Cow, convert::Infallible, fmt::Debug, sync::Arc};
 
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
-type Eth = EthBlockExecutorFactory<AlloyReceiptBuilder, ChainSpec, EthEvmFactory>;
+type Eth<E = EthEvmFactory> = EthBlockExecutorFactory<AlloyReceiptBuilder, ChainSpec, E>;
 
 fn eth(chain: &ChainSpec) -> Eth {
-    Eth::new(AlloyReceiptBuilder::default(), chain.clone(), EthEvmFactory::default())
+    eth_with(chain, EthEvmFactory::default())
 }
 
-fn context(block: &BlockInput) -> EthBlockExecutionCtx<'_> {
+pub(crate) fn eth_with<E>(chain: &ChainSpec, evm_factory: E) -> Eth<E> {
+    Eth::new(AlloyReceiptBuilder::default(), chain.clone(), evm_factory)
+}
+
+pub(crate) fn context(block: &BlockInput) -> EthBlockExecutionCtx<'_> {
     EthBlockExecutionCtx {
         parent_hash: block.header.parent_hash,
         parent_beacon_block_root: block.header.parent_beacon_block_root,

@@ -4,6 +4,7 @@
 mod building;
 mod client;
 mod contracts;
+mod custom_evm;
 mod drop_in;
 mod generated;
 mod inspection;
