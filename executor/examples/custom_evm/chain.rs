@@ -153,19 +153,20 @@ impl<DB: Database> Handler for FeeRule<DB> {
     }
 }
 
-/// Executes a transaction. With `collect`, what the fee rule pays is given back and not paid.
+/// Executes a transaction. With `collect`, what the fee rule pays is left owed.
 pub(crate) fn transact<DB: Database>(
     evm: &mut ChainEvm<DB>,
     tx: &TxEnv,
     collect: bool,
-) -> Result<(ResultAndState<HaltReason>, Vec<Payment>), EVMError<DB::Error>> {
+) -> Result<BackendOutcome, EVMError<DB::Error>> {
     let mut rule = FeeRule { owed: collect.then(RefCell::default), types: PhantomData };
     evm.ctx.set_tx(tx.clone());
     let result = rule.run(evm);
     // After an error too: nothing may be left for the next transaction.
     let state: EvmState = evm.ctx.journal_mut().finalize();
     let owed = rule.owed.map(RefCell::into_inner).unwrap_or_default();
-    Ok((ResultAndState { result: result?, state }, owed))
+    let outcome = BackendOutcome::from(ResultAndState { result: result?, state });
+    Ok(outcome.with_owed(owed).with_sender_balance_min(spending_max(tx)?))
 }
 
 /// The chain, for a parallel executor.
@@ -190,8 +191,6 @@ struct WorkerEvm<'evm>(ChainEvm<BackendDb<'evm>>);
 
 impl BackendEvm for WorkerEvm<'_> {
     fn transact(&mut self, tx: &TxEnv) -> Result<BackendOutcome, EVMError<SourceError>> {
-        let (result, owed) = transact(&mut self.0, tx, true)?;
-        let outcome = BackendOutcome::from(result).with_owed(owed);
-        Ok(outcome.with_sender_balance_min(spending_max(tx)?))
+        transact(&mut self.0, tx, true)
     }
 }

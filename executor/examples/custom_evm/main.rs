@@ -93,7 +93,7 @@ fn execute_serially(
     let mut evm = chain_evm(env, state);
     let mut results = Vec::new();
     for tx in block {
-        let (executed, _) = transact(&mut evm, tx, false)?;
+        let executed = transact(&mut evm, tx, false)?.result;
         evm.ctx.db_mut().commit(executed.state);
         results.push(executed.result);
     }

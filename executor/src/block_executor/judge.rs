@@ -88,6 +88,7 @@ fn was_found<DB: Database>(db: &mut DB, changes: &EvmState) -> Result<bool, DB::
     Ok(true)
 }
 
+#[expect(clippy::iter_over_hash_type, reason = "each slot is compared on its own")]
 fn account_was_found<DB: Database>(
     db: &mut DB,
     address: Address,

@@ -63,8 +63,8 @@ fn serial_chain(db: &CacheDB<EmptyDB>, env: &EvmEnv, block: &[TxEnv]) -> Outcome
     let mut evm = chain_evm(env, state);
     let mut results = Vec::new();
     for (index, tx) in block.iter().enumerate() {
-        let (executed, _) = match transact(&mut evm, tx, false) {
-            Ok(executed) => executed,
+        let executed = match transact(&mut evm, tx, false) {
+            Ok(executed) => executed.result,
             Err(EVMError::Transaction(_)) => return Err(index),
             Err(error) => panic!("transaction {index}: {error}"),
         };
