@@ -179,7 +179,11 @@ impl EvmBackend for Chain {
         BackendRules::mainnet().without_plain_transfers()
     }
 
-    fn create_evm<'evm>(&self, env: &EvmEnv, db: BackendDb<'evm>) -> Box<dyn BackendEvm + 'evm> {
+    fn create_evm<'evm>(
+        &'evm self,
+        env: &EvmEnv,
+        db: BackendDb<'evm>,
+    ) -> Box<dyn BackendEvm + 'evm> {
         let mut evm = chain_evm(env, db);
         BackendDb::watch(&mut evm.instruction);
         Box::new(WorkerEvm(evm))

@@ -1,6 +1,6 @@
 //! What a backend's EVM reads from.
 
-use crate::SourceError;
+use crate::error::{SourceError, SourceFailure};
 use alloy_evm::eth::EthEvmContext;
 use alloy_primitives::{Address, B256, U256};
 use core::fmt;
@@ -38,11 +38,21 @@ pub(crate) trait Recorder: alloy_evm::Database<Error = SourceError> {
 /// balance and a nonce were read *for*: [`watch`](Self::watch) does that for revm's instructions.
 /// What the rules around a transaction ask of its sender, and the authorities of EIP-7702, are
 /// noted without that.
-pub struct BackendDb<'evm>(Rc<RefCell<dyn Recorder + 'evm>>);
+///
+/// Clones are handles on the same database.
+#[derive(Clone)]
+pub struct BackendDb<'evm> {
+    recorder: Rc<RefCell<dyn Recorder + 'evm>>,
+    /// Learns of reads that fail, in case that the EVM tells nobody.
+    failure: SourceFailure,
+}
 
 impl<'evm> BackendDb<'evm> {
-    pub(crate) const fn new(recorder: Rc<RefCell<dyn Recorder + 'evm>>) -> Self {
-        Self(recorder)
+    pub(crate) const fn new(
+        recorder: Rc<RefCell<dyn Recorder + 'evm>>,
+        failure: SourceFailure,
+    ) -> Self {
+        Self { recorder, failure }
     }
 
     /// Has revm's instructions tell the database what they use balances and nonces for, at the gas
@@ -53,20 +63,24 @@ impl<'evm> BackendDb<'evm> {
         crate::worker::watch_balances(instructions);
     }
 
+    fn note<T>(&self, read: Result<T, SourceError>) -> Result<T, SourceError> {
+        read.inspect_err(|error| self.failure.report(error.clone()))
+    }
+
     /// The execution saw the balance of an account that it has read.
     pub fn balance_was_seen(&mut self, address: Address) {
-        self.0.borrow_mut().balance_was_seen(address);
+        self.recorder.borrow_mut().balance_was_seen(address);
     }
 
     /// The execution checked that `balance`, the account's balance at that moment in wei, covers
     /// `needed`.
     pub fn balance_was_checked(&mut self, address: Address, balance: U256, needed: U256) {
-        self.0.borrow_mut().balance_was_checked(address, balance, needed);
+        self.recorder.borrow_mut().balance_was_checked(address, balance, needed);
     }
 
     /// The execution depended on the very nonce of an account that it has read.
     pub fn nonce_was_seen(&mut self, address: Address) {
-        self.0.borrow_mut().nonce_was_seen(address);
+        self.recorder.borrow_mut().nonce_was_seen(address);
     }
 }
 
@@ -74,15 +88,18 @@ impl Database for BackendDb<'_> {
     type Error = SourceError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
-        self.0.borrow_mut().basic_once(address)
+        let read = self.recorder.borrow_mut().basic_once(address);
+        self.note(read)
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, SourceError> {
-        self.0.borrow_mut().code_by_hash(code_hash)
+        let read = self.recorder.borrow_mut().code_by_hash(code_hash);
+        self.note(read)
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, SourceError> {
-        self.0.borrow_mut().storage(address, slot)
+        let read = self.recorder.borrow_mut().storage(address, slot);
+        self.note(read)
     }
 
     fn storage_by_account_id(
@@ -91,11 +108,13 @@ impl Database for BackendDb<'_> {
         account_id: AccountId,
         slot: U256,
     ) -> Result<U256, SourceError> {
-        self.0.borrow_mut().storage_by_account_id(address, account_id, slot)
+        let read = self.recorder.borrow_mut().storage_by_account_id(address, account_id, slot);
+        self.note(read)
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, SourceError> {
-        self.0.borrow_mut().block_hash(number)
+        let read = self.recorder.borrow_mut().block_hash(number);
+        self.note(read)
     }
 }
 
@@ -117,7 +136,7 @@ impl Recorder for BackendDb<'_> {
     }
 
     fn mapping_hash(&mut self, input: &[u8; 64]) -> B256 {
-        self.0.borrow_mut().mapping_hash(input)
+        self.recorder.borrow_mut().mapping_hash(input)
     }
 }
 

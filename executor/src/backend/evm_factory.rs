@@ -52,20 +52,35 @@ where
         BackendRules::default().with_ordered(self.ordered.iter().copied())
     }
 
-    fn create_evm<'evm>(&self, env: &EvmEnv, db: BackendDb<'evm>) -> Box<dyn BackendEvm + 'evm> {
-        Box::new(FactoryEvm(self.factory.create_evm(db, env.clone())))
+    fn create_evm<'evm>(
+        &'evm self,
+        env: &EvmEnv,
+        db: BackendDb<'evm>,
+    ) -> Box<dyn BackendEvm + 'evm> {
+        let env = env.clone();
+        let create = move || self.factory.create_evm(db.clone(), env.clone());
+        Box::new(FactoryEvm { evm: create(), create })
     }
 }
 
 /// An EVM of alloy-evm's kind.
-#[derive(Debug)]
-struct FactoryEvm<E>(E);
+struct FactoryEvm<E, C> {
+    evm: E,
+    create: C,
+}
 
-impl<E> BackendEvm for FactoryEvm<E>
+impl<E, C> BackendEvm for FactoryEvm<E, C>
 where
     E: Evm<Tx = TxEnv, HaltReason = HaltReason, Error = EVMError<SourceError>>,
+    C: Fn() -> E,
 {
     fn transact(&mut self, tx: &TxEnv) -> Result<BackendOutcome, EVMError<SourceError>> {
-        self.0.transact_raw(tx.clone()).map(BackendOutcome::from)
+        let result = self.evm.transact_raw(tx.clone());
+        if result.is_err() {
+            // What was loaded stays in the journal of an EVM that has failed, and an alloy-evm EVM
+            // cannot be told to forget it.
+            self.evm = (self.create)();
+        }
+        result.map(BackendOutcome::from)
     }
 }

@@ -44,7 +44,13 @@ pub trait EvmBackend: Send + Sync {
     }
 
     /// Builds an EVM, in the thread that will use it, for one block.
-    fn create_evm<'evm>(&self, env: &EvmEnv, db: BackendDb<'evm>) -> Box<dyn BackendEvm + 'evm>;
+    ///
+    /// The database is read by transactions alone: what is read here belongs to none.
+    fn create_evm<'evm>(
+        &'evm self,
+        env: &EvmEnv,
+        db: BackendDb<'evm>,
+    ) -> Box<dyn BackendEvm + 'evm>;
 }
 
 /// A worker's EVM.
@@ -56,7 +62,8 @@ pub trait BackendEvm {
     ///
     /// # Errors
     ///
-    /// What makes the transaction invalid, or the error of the database, handed through.
+    /// What makes the transaction invalid, or the error of the database. Where a read has failed, the
+    /// transaction has, whatever is given here.
     fn transact(&mut self, tx: &TxEnv) -> Result<BackendOutcome, EVMError<SourceError>>;
 }
 

@@ -3,7 +3,7 @@
 use super::{Accesses, Deferred, Executed, TxOutcome, WorkerDb};
 use crate::{
     backend::{BackendDb, BackendEvm, BackendOutcome, EvmBackend, Payment, Recorder},
-    error::SourceError,
+    error::{SourceError, SourceFailure},
 };
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, map::AddressSet};
@@ -24,6 +24,8 @@ pub(super) struct CustomEvm<'evm, 'block, DB> {
     env: EvmEnv,
     pub(super) db: Rc<RefCell<WorkerDb<'block, DB>>>,
     evm: Box<dyn BackendEvm + 'evm>,
+    /// A read of the transaction that has failed.
+    failure: SourceFailure,
     /// Accounts that do something when they are called, though they have no code.
     precompiles: AddressSet,
 }
@@ -38,15 +40,16 @@ where
         env: &EvmEnv,
         db: WorkerDb<'block, DB>,
     ) -> Self {
-        let db = Rc::new(RefCell::new(db));
+        let (db, failure) = (Rc::new(RefCell::new(db)), SourceFailure::default());
         let rules = backend.rules(env);
         let spec = PrecompileSpecId::from_spec_id(env.cfg_env.spec);
         let precompiles = Precompiles::new(spec).addresses().copied();
         Self {
             backend,
             env: env.clone(),
-            evm: create_evm(backend, env, &db),
+            evm: create_evm(backend, env, &db, &failure),
             db,
+            failure,
             precompiles: precompiles.chain(rules.precompiles).chain(rules.ordered).collect(),
         }
     }
@@ -65,7 +68,10 @@ where
         accesses: Accesses<'block>,
     ) -> TxOutcome<'block> {
         self.db.borrow_mut().begin(index, at_frontier, accesses);
-        let result = self.evm.transact(tx);
+        let result = match (self.evm.transact(tx), self.failure.take()) {
+            (_, Some(cause)) => Err(EVMError::Database(cause)),
+            (result, None) => result,
+        };
         let db = &mut *self.db.borrow_mut();
         let result = result.and_then(|outcome| record(db, tx, outcome));
         TxOutcome { result, accesses: std::mem::take(&mut db.accesses) }
@@ -73,20 +79,22 @@ where
 
     /// Makes it usable again after a panic inside an execution.
     pub(super) fn recover(&mut self) {
-        self.evm = create_evm(self.backend, &self.env, &self.db);
+        let _ = self.failure.take();
+        self.evm = create_evm(self.backend, &self.env, &self.db, &self.failure);
     }
 }
 
 fn create_evm<'evm, 'block: 'evm, DB>(
-    backend: &dyn EvmBackend,
+    backend: &'evm dyn EvmBackend,
     env: &EvmEnv,
     db: &Rc<RefCell<WorkerDb<'block, DB>>>,
+    failure: &SourceFailure,
 ) -> Box<dyn BackendEvm + 'evm>
 where
     DB: Database<Error: Error + Send + Sync + 'static> + 'evm,
 {
     let recorder: Rc<RefCell<dyn Recorder + 'evm>> = Rc::clone(db) as _;
-    backend.create_evm(env, BackendDb::new(recorder))
+    backend.create_evm(env, BackendDb::new(recorder, failure.clone()))
 }
 
 /// Notes the read set and the write set of an outcome.

@@ -31,7 +31,11 @@ struct Faulty<'a> {
 }
 
 impl EvmBackend for Faulty<'static> {
-    fn create_evm<'evm>(&self, env: &EvmEnv, db: BackendDb<'evm>) -> Box<dyn BackendEvm + 'evm> {
+    fn create_evm<'evm>(
+        &'evm self,
+        env: &EvmEnv,
+        db: BackendDb<'evm>,
+    ) -> Box<dyn BackendEvm + 'evm> {
         let Self { fault, caller, nonce, is_broken } = *self;
         let evm = MainnetEvm::new(env, db);
         Box::new(FaultyEvm { evm, faulty: Faulty { fault, caller, nonce, is_broken } })

@@ -140,7 +140,11 @@ impl EvmBackend for Tickets {
         BackendRules::mainnet().with_ordered([TICKETS])
     }
 
-    fn create_evm<'evm>(&self, env: &EvmEnv, db: BackendDb<'evm>) -> Box<dyn BackendEvm + 'evm> {
+    fn create_evm<'evm>(
+        &'evm self,
+        env: &EvmEnv,
+        db: BackendDb<'evm>,
+    ) -> Box<dyn BackendEvm + 'evm> {
         let mut evm = MainnetEvm::new(env, db);
         evm.precompiles_mut().extend_precompiles([(TICKETS, tickets(&self.0))]);
         Box::new(evm)
