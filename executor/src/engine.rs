@@ -182,8 +182,11 @@ impl<'run, 'block> Engine<'run, 'block> {
         self.executions.fetch_add(worker.executions(), Ordering::Relaxed);
     }
 
-    fn work_with<DB>(&self, worker: &mut Worker<'block, DB>, mut deliver: impl FnMut() -> Delivery)
-    where
+    fn work_with<DB>(
+        &self,
+        worker: &mut Worker<'_, 'block, DB>,
+        mut deliver: impl FnMut() -> Delivery,
+    ) where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
         let mut handed_over = None;
@@ -230,7 +233,7 @@ impl<'run, 'block> Engine<'run, 'block> {
     }
 
     /// Executes a claimed transaction on the best guess there is. Gives the gas that it used.
-    fn speculate<DB>(&self, worker: &mut Worker<'block, DB>, index: TxIndex) -> u64
+    fn speculate<DB>(&self, worker: &mut Worker<'_, 'block, DB>, index: TxIndex) -> u64
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
@@ -248,7 +251,7 @@ impl<'run, 'block> Engine<'run, 'block> {
     /// Runs one incarnation. A panic comes back as its message.
     fn execute<DB>(
         &self,
-        worker: &mut Worker<'block, DB>,
+        worker: &mut Worker<'_, 'block, DB>,
         index: TxIndex,
         at_frontier: bool,
     ) -> Result<TxOutcome<'block>, String>
@@ -270,7 +273,7 @@ impl<'run, 'block> Engine<'run, 'block> {
     ///
     /// A worker that has something else to do leaves others' work to them: what a transaction read
     /// and wrote is in the cache of the core that executed it.
-    fn advance<DB>(&self, worker: &mut Worker<'block, DB>, reach: Reach) -> bool
+    fn advance<DB>(&self, worker: &mut Worker<'_, 'block, DB>, reach: Reach) -> bool
     where
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
@@ -328,7 +331,7 @@ impl<'run, 'block> Engine<'run, 'block> {
     fn commit_next<DB>(
         &self,
         frontier: &mut Frontier<'block>,
-        worker: &mut Worker<'block, DB>,
+        worker: &mut Worker<'_, 'block, DB>,
         reach: Reach,
     ) -> Option<Step>
     where

@@ -12,9 +12,10 @@ pub use ordered::OrderedError;
 use crate::{
     ExecutionError, ExecutorConfig,
     analyzer::{AccessPrediction, Learner, Profile},
+    backend::{EvmBackend, Mainnet},
     error::{SourceError, SourceRead},
     frontier::FinalError,
-    pipeline::{self, BlockContext, Foresight, Planned, Predictor},
+    pipeline::{self, BlockContext, Foresight, Planned, Predictor, Rules},
     source::StateSource,
     workers::Workers,
 };
@@ -22,18 +23,23 @@ use alloy_consensus::transaction::Recovered;
 use alloy_evm::{EvmEnv, FromRecoveredTx, RecoveredTx, block::BlockExecutionError};
 use alloy_primitives::B256;
 use revm::{context::TxEnv, context_interface::result::EVMError};
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 /// Executes blocks on several threads, with the result of one.
 ///
 /// It keeps its worker threads between blocks. The calling thread works too, so `threads` of them
 /// are busy during a call and none between calls. A call from inside another one, from a sink for
 /// instance, uses the calling thread alone.
-pub struct ParallelExecutor {
+///
+/// `B` says what executes the transactions: mainnet's EVM, or a
+/// [backend](ParallelExecutor::with_backend)'s.
+pub struct ParallelExecutor<B = Mainnet> {
     config: ExecutorConfig,
     pool: rayon::ThreadPool,
     predictor: Option<Box<Predictor>>,
     profile: Option<Arc<Profile>>,
+    backend: Option<Arc<dyn EvmBackend>>,
+    kind: PhantomData<fn() -> B>,
 }
 
 impl ParallelExecutor {
@@ -51,7 +57,23 @@ impl ParallelExecutor {
                 transaction: None,
                 cause: format!("cannot start worker threads: {cause}"),
             })?;
-        Ok(Self { config, pool, predictor: None, profile: None })
+        let (predictor, profile, backend) = (None, None, None);
+        Ok(Self { config, pool, predictor, profile, backend, kind: PhantomData })
+    }
+}
+
+impl<B> ParallelExecutor<B> {
+    /// Executes transactions with the EVMs of a backend instead of mainnet's.
+    ///
+    /// What is left are the doors that do not make the rules of Ethereum their own:
+    /// [`execute_ordered`](Self::execute_ordered), [`execute_block_ref`](Self::execute_block_ref),
+    /// [`execute_block_with`](Self::execute_block_with), and the
+    /// [drop-in factory](crate::ParallelBlockExecutorFactory).
+    #[must_use]
+    pub fn with_backend<C: EvmBackend + 'static>(self, backend: C) -> ParallelExecutor<C> {
+        let Self { config, pool, predictor, profile, .. } = self;
+        let backend: Option<Arc<dyn EvmBackend>> = Some(Arc::new(backend));
+        ParallelExecutor { config, pool, predictor, profile, backend, kind: PhantomData }
     }
 
     /// Replaces the analyzer.
@@ -83,11 +105,13 @@ impl ParallelExecutor {
         &self.config
     }
 
-    fn workers(&self) -> Workers<'_> {
+    /// The threads that a call on this thread may use.
+    pub(crate) fn workers(&self) -> Workers<'_> {
         Workers::for_this_thread(&self.pool, self.config.threads.get())
     }
 
-    fn plan<S: StateSource>(
+    /// Decides how to execute transactions.
+    pub(crate) fn plan<S: StateSource>(
         &self,
         transactions: &[TxEnv],
         env: &EvmEnv,
@@ -98,15 +122,27 @@ impl ParallelExecutor {
             Some(predictor) => Foresight::Predictor(predictor.as_ref()),
             None => Foresight::Analyzer(self.profile.as_deref()),
         };
+        let commute = Rules::of(env, self.backend.as_deref()).balances_commute;
         pipeline::plan(
             transactions,
-            env,
+            (env, commute),
             self.workers(),
             foresight,
             source,
             claimed_gas,
             &self.config,
         )
+    }
+
+    /// What the workers of a block share.
+    pub(crate) fn context(
+        &self,
+        env: &EvmEnv,
+        transactions: &[TxEnv],
+        keeps_changes: bool,
+    ) -> BlockContext {
+        let block = BlockContext::new(env, transactions, keeps_changes);
+        block.with_backend(env, self.backend.as_ref())
     }
 
     /// Who learns from a block, if anybody is to.
@@ -127,7 +163,7 @@ impl ParallelExecutor {
     }
 }
 
-impl fmt::Debug for ParallelExecutor {
+impl<B> fmt::Debug for ParallelExecutor<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ParallelExecutor").field("config", &self.config).finish_non_exhaustive()
     }

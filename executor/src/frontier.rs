@@ -98,7 +98,7 @@ impl<'block> Frontier<'block> {
     /// serial run has.
     pub(crate) fn commit<DB>(
         &mut self,
-        worker: &mut Worker<'block, DB>,
+        worker: &mut Worker<'_, 'block, DB>,
         gas_limit: u64,
         outcome: TxOutcome<'block>,
     ) -> Result<ResultAndState<HaltReason>, FinalError>
@@ -110,7 +110,8 @@ impl<'block> Frontier<'block> {
         let mut executed = result.map_err(FinalError::Evm)?;
         let index = TxIndex::new(self.next);
         let changes = &mut self.changes;
-        merger::commit(self.block, changes, worker.db(), index, &mut executed, &accesses)
+        worker
+            .with_db(|db| merger::commit(self.block, changes, db, index, &mut executed, &accesses))
             .map_err(FinalError::Source)?;
         worker.recycle(accesses);
         let Executed { result, state, .. } = executed;

@@ -18,6 +18,9 @@
 //! | who traces | [`inspect_block`](ParallelExecutor::inspect_block) | each transaction's inspector, result and the state it found, in block order |
 //! | who packs a block | [`build_block`](ParallelExecutor::build_block) | the transactions that fit and are valid, the others with reasons, and what executing the block produces |
 //!
+//! A client that is written against alloy-evm's traits takes a [`ParallelBlockExecutorFactory`] in
+//! place of its own factory. Other EVMs than mainnet's are [`backend`]s.
+//!
 //! State comes from a [`StateSource`], which opens one read handle for each worker: a closure that
 //! opens a database, or [`Shared`] for a database that all threads may read. [`sequential`] is the
 //! same on one thread, by alloy-evm alone: the oracle that tests compare with. [`verification`]
@@ -108,7 +111,9 @@
 
 mod admission;
 pub mod analyzer;
+pub mod backend;
 mod block_db;
+mod block_executor;
 pub mod block_rules;
 mod config;
 pub mod conflict_graph;
@@ -140,6 +145,7 @@ pub mod verification;
 mod worker;
 mod workers;
 
+pub use block_executor::{Lookahead, ParallelBlockExecutor, ParallelBlockExecutorFactory, Served};
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
 pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};

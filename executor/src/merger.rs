@@ -7,10 +7,10 @@
 use crate::{
     error::SourceError,
     pipeline::BlockContext,
-    worker::{Accesses, Executed, WorkerDb},
+    worker::{Accesses, Deferred, Executed, WorkerDb},
     workers::Workers,
 };
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use multilane_state::{
     TxIndex,
     multi_version::{
@@ -53,7 +53,7 @@ pub(crate) fn retract(index: TxIndex, accesses: &Accesses<'_>) {
 ///
 /// # Errors
 ///
-/// If the beneficiary's account, which the fee goes to, cannot be read from the source.
+/// If an account that the rules pay, the beneficiary above all, cannot be read from the source.
 pub(crate) fn commit<'block, DB>(
     block: &'block BlockContext,
     changes: &mut CommittedChanges<'block>,
@@ -81,18 +81,25 @@ where
         let own = slots.by_ref().take(written.slots);
         changes.commit(Some(index), written.entry, written.write, own, keep_empty);
     }
-    if let Some(fee) = executed.deferred_fee {
-        let entry = block.state.account(block.beneficiary);
+    let mut pay = |to: Address, amount: U256| -> Result<(), SourceError> {
+        let entry = block.state.account(to);
         let before = db.committed_account(entry)?;
-        let write = credit(before, fee, keep_empty);
+        let write = credit(before, amount, keep_empty);
         if let Some(write) = write {
             changes.commit(Some(index), entry, write, [], keep_empty);
         }
         if keeps_changes {
-            executed.state.insert(block.beneficiary, credited(block, before, write));
+            executed.state.insert(to, credited(block, before, write));
+        }
+        Ok(())
+    };
+    match &executed.deferred {
+        Deferred::Nothing => Ok(()),
+        Deferred::Fee(fee) => pay(block.beneficiary, *fee),
+        Deferred::Payments(payments) => {
+            payments.iter().try_for_each(|payment| pay(payment.to, payment.amount))
         }
     }
-    Ok(())
 }
 
 /// What the committed changes of a block amount to.

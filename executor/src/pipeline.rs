@@ -6,6 +6,7 @@ use crate::{
     analyzer::{
         AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
     },
+    backend::{BackendRules, EvmBackend},
     conflict_graph::ConflictGraph,
     engine::Engine,
     frontier::{End, Frontier},
@@ -37,6 +38,7 @@ use revm::{
     state::Bytecode,
 };
 use std::{
+    fmt,
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -50,7 +52,6 @@ const ACCOUNTS_PER_TRANSACTION: usize = 3;
 const SLOTS_PER_TRANSACTION: usize = 4;
 
 /// What all workers of one execution share.
-#[derive(Debug)]
 pub(crate) struct BlockContext {
     pub(crate) state: MultiVersionState,
     pub(crate) nonces: SenderNonces,
@@ -66,6 +67,10 @@ pub(crate) struct BlockContext {
     has_new_codes: AtomicBool,
     /// What precompiles have computed, in executions that stood or not.
     pub(crate) precompile_results: Arc<PrecompileResults>,
+    /// What builds the workers' EVMs, unless they are mainnet's.
+    backend: Option<Arc<dyn EvmBackend>>,
+    /// Accounts whose precompiles keep state of their own.
+    ordered: Vec<Address>,
 }
 
 /// Rules that decide how values are validated and merged.
@@ -77,12 +82,19 @@ pub(crate) struct Rules {
     /// Amsterdam prices transfers by the recipient's emptiness (EIP-2780) and logs them (EIP-7708):
     /// there, every read of an account is exact.
     pub(crate) balances_commute: bool,
+    /// Whether a payment between accounts without code does what it does on mainnet.
+    pub(crate) plain_transfers: bool,
     /// Whether empty accounts stay in the state (before EIP-161).
     pub(crate) keep_empty_accounts: bool,
 }
 
 impl Rules {
-    fn of(env: &EvmEnv) -> Self {
+    pub(crate) fn of(env: &EvmEnv, backend: Option<&dyn EvmBackend>) -> Self {
+        let rules = Self::of_mainnet(env);
+        backend.map_or(rules, |backend| rules.of_backend(&backend.rules(env)))
+    }
+
+    fn of_mainnet(env: &EvmEnv) -> Self {
         let cfg = &env.cfg_env;
         let spec = cfg.spec;
         let ordinary_fees = !cfg.is_balance_check_disabled() && !cfg.is_fee_charge_disabled();
@@ -90,7 +102,17 @@ impl Rules {
             balances_commute: spec.is_enabled_in(SpecId::SPURIOUS_DRAGON)
                 && !spec.is_enabled_in(SpecId::AMSTERDAM)
                 && ordinary_fees,
+            plain_transfers: true,
             keep_empty_accounts: !spec.is_enabled_in(SpecId::SPURIOUS_DRAGON),
+        }
+    }
+
+    /// The same for another EVM.
+    const fn of_backend(self, backend: &BackendRules) -> Self {
+        Self {
+            balances_commute: self.balances_commute && backend.balances_commute,
+            plain_transfers: self.plain_transfers && backend.plain_transfers,
+            ..self
         }
     }
 }
@@ -106,13 +128,40 @@ impl BlockContext {
             ),
             nonces: SenderNonces::of(transactions),
             beneficiary: env.block_env.beneficiary,
-            rules: Rules::of(env),
+            rules: Rules::of_mainnet(env),
             keeps_changes,
             studied: OnceLock::new(),
             new_codes: DashMap::new(),
             has_new_codes: AtomicBool::new(false),
             precompile_results: Arc::default(),
+            backend: None,
+            ordered: Vec::new(),
         }
+    }
+
+    /// The same block, executed by another EVM if there is one.
+    pub(crate) fn with_backend(
+        mut self,
+        env: &EvmEnv,
+        backend: Option<&Arc<dyn EvmBackend>>,
+    ) -> Self {
+        if let Some(backend) = backend {
+            let rules = backend.rules(env);
+            self.rules = self.rules.of_backend(&rules);
+            self.ordered = rules.ordered;
+            self.backend = Some(Arc::clone(backend));
+        }
+        self
+    }
+
+    /// What builds the workers' EVMs, unless they are mainnet's.
+    pub(crate) fn backend(&self) -> Option<&dyn EvmBackend> {
+        self.backend.as_deref()
+    }
+
+    /// Whether transactions that look at an account run one after another.
+    pub(crate) fn is_ordered(&self, address: &Address) -> bool {
+        self.ordered.contains(address)
     }
 
     /// Whether somebody wants to see the finalized changes of a transaction.
@@ -158,6 +207,12 @@ impl BlockContext {
     }
 }
 
+impl fmt::Debug for BlockContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockContext").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
 /// A predictor in place of the executor's own: transactions, and whether payments commute.
 pub(crate) type Predictor = dyn Fn(&[TxEnv], bool) -> Vec<AccessPrediction> + Send + Sync;
 
@@ -184,7 +239,7 @@ pub(crate) struct Planned {
 /// `claimed_gas` is what the block is said to use, where somebody says so.
 pub(crate) fn plan<S: StateSource>(
     transactions: &[TxEnv],
-    env: &EvmEnv,
+    (env, balances_commute): (&EvmEnv, bool),
     workers: Workers<'_>,
     foresight: Foresight<'_>,
     source: &S,
@@ -211,7 +266,6 @@ pub(crate) fn plan<S: StateSource>(
     {
         return unplanned(reason);
     }
-    let balances_commute = Rules::of(env).balances_commute;
     let (predictions, learned): (Vec<_>, Vec<_>) = match foresight {
         Foresight::Predictor(predict) => {
             let mut predictions = predict(transactions, balances_commute);

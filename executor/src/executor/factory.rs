@@ -6,7 +6,7 @@ use crate::{
     admission::GasAdmission,
     error::SourceFailure,
     parallel_map::parallel_map,
-    pipeline::{BlockContext, Execution},
+    pipeline::Execution,
     source::SourceDb,
     stats::ExecutionMode,
     telemetry::{self, Stage},
@@ -28,7 +28,7 @@ use revm::{
 };
 use std::ops::ControlFlow;
 
-impl ParallelExecutor {
+impl<B> ParallelExecutor<B> {
     /// Executes a whole block through an alloy-evm [`BlockExecutorFactory`].
     ///
     /// The factory's executor does what it does in a serial run (changes before the first
@@ -37,8 +37,9 @@ impl ParallelExecutor {
     /// `execute_transaction_without_commit`, is repeated before each commit. `observe` sees the
     /// finalized state changes of each transaction before they are committed.
     ///
-    /// The workers run mainnet's EVM under the rules of `env`, whatever EVM the factory builds: a
-    /// factory with precompiles, instructions or a handler of its own is not supported.
+    /// The workers run mainnet's EVM under the rules of `env`, whatever EVM the factory builds. For
+    /// a factory with precompiles, instructions or a handler of its own, give the executor a
+    /// [backend](Self::with_backend) that has them too.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl ParallelExecutor {
             planned.stats.executions = transactions.len();
             planned.stats.execution_time = stage.elapsed();
         } else {
-            let block = BlockContext::new(&env, &tx_envs, true);
+            let block = self.context(&env, &tx_envs, true);
             block.seed(&executor.evm().db().cache);
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();

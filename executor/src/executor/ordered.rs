@@ -18,7 +18,7 @@ use revm::{
 };
 use std::{error::Error, ops::ControlFlow};
 
-impl ParallelExecutor {
+impl<B> ParallelExecutor<B> {
     /// Executes transactions and hands each final result to `sink`, in order, on the calling
     /// thread, while later ones still run.
     ///
@@ -46,7 +46,7 @@ impl ParallelExecutor {
             env.block_env.number,
             Some(transactions.len()),
         );
-        let block = BlockContext::new(env, transactions, true);
+        let block = self.context(env, transactions, true);
         let mut planned = self.plan(transactions, env, source, None);
         let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
         let mut refused = None;
@@ -103,7 +103,7 @@ impl ParallelExecutor {
             env.block_env.number,
             Some(transactions.len()),
         );
-        let block = BlockContext::new(env, transactions, false);
+        let block = self.context(env, transactions, false);
         let mut planned = self.plan(transactions, env, &Shared(db), None);
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
         let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
@@ -123,7 +123,7 @@ impl ParallelExecutor {
     }
 
     /// Transactions with nothing around them.
-    fn execution<'run, 'block>(
+    pub(crate) fn execution<'run, 'block>(
         &'run self,
         block: &'block BlockContext,
         env: &'run EvmEnv,

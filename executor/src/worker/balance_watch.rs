@@ -8,11 +8,10 @@
 //! balance; [`AccountRead::stands`](multilane_state::multi_version::AccountRead::stands) checks
 //! that for every account read.)
 
-use super::database::WorkerDb;
+use crate::backend::Recorder;
 use alloy_evm::eth::EthEvmContext;
 use alloy_primitives::{Address, U256};
 use revm::{
-    Database,
     bytecode::opcode::{BALANCE, CALL, CALLCODE, CREATE, CREATE2, SELFBALANCE, SELFDESTRUCT},
     handler::instructions::EthInstructions,
     interpreter::{
@@ -22,16 +21,13 @@ use revm::{
         interpreter_types::InputsTr,
     },
 };
-use std::error::Error;
 
-type Host<'block, DB> = EthEvmContext<WorkerDb<'block, DB>>;
-type Context<'a, 'block, DB> = InstructionContext<'a, Host<'block, DB>, EthInterpreter>;
+type Context<'a, DB> = InstructionContext<'a, EthEvmContext<DB>, EthInterpreter>;
 
 /// Puts the watching instructions into a table, at the gas they had.
-pub(super) fn install<'block, DB>(
-    instructions: &mut EthInstructions<EthInterpreter, Host<'block, DB>>,
-) where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+pub(crate) fn install<DB>(instructions: &mut EthInstructions<EthInterpreter, EthEvmContext<DB>>)
+where
+    DB: Recorder,
 {
     let table = instructions.instruction_table_mut();
     table[BALANCE as usize] = Instruction::new(balance::<DB>);
@@ -43,9 +39,9 @@ pub(super) fn install<'block, DB>(
     table[CREATE2 as usize] = Instruction::new(create::<true, DB>);
 }
 
-fn balance<'block, DB>(context: Context<'_, 'block, DB>) -> InstructionExecResult
+fn balance<DB>(context: Context<'_, DB>) -> InstructionExecResult
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     let InstructionContext { interpreter, host: context } = context;
     let address = interpreter.stack.peek(0).ok().map(|word| Address::from_word(word.into()));
@@ -56,27 +52,27 @@ where
     Ok(())
 }
 
-fn selfbalance<'block, DB>(context: Context<'_, 'block, DB>) -> InstructionExecResult
+fn selfbalance<DB>(context: Context<'_, DB>) -> InstructionExecResult
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     let address = context.interpreter.input.target_address();
     context.host.journaled_state.database.balance_was_seen(address);
     host::selfbalance(context)
 }
 
-fn selfdestruct<'block, DB>(context: Context<'_, 'block, DB>) -> InstructionExecResult
+fn selfdestruct<DB>(context: Context<'_, DB>) -> InstructionExecResult
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     let address = context.interpreter.input.target_address();
     context.host.journaled_state.database.balance_was_seen(address);
     host::selfdestruct(context)
 }
 
-fn call<'block, const KIND: u8, DB>(context: Context<'_, 'block, DB>) -> InstructionExecResult
+fn call<const KIND: u8, DB>(context: Context<'_, DB>) -> InstructionExecResult
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     // Stack: gas, recipient, value.
     if let Ok(value) = context.interpreter.stack.peek(2)
@@ -87,11 +83,9 @@ where
     contract::call::<KIND, _, _>(context)
 }
 
-fn create<'block, const IS_CREATE2: bool, DB>(
-    context: Context<'_, 'block, DB>,
-) -> InstructionExecResult
+fn create<const IS_CREATE2: bool, DB>(context: Context<'_, DB>) -> InstructionExecResult
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     let creator = context.interpreter.input.target_address();
     // The new address (CREATE) and the overflow check (both) depend on the creator's nonce.
@@ -105,9 +99,9 @@ where
     contract::create::<IS_CREATE2, _, _>(context)
 }
 
-fn check_own_balance<DB>(address: Address, value: U256, host: &mut Host<'_, DB>)
+fn check_own_balance<DB>(address: Address, value: U256, host: &mut EthEvmContext<DB>)
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     let journal = &mut host.journaled_state;
     if let Some(account) = journal.inner.state.get(&address) {

@@ -5,11 +5,10 @@
 //! account is read only where a transaction really looks at it, and then it is paid on the spot:
 //! what that account goes through in the rest of the transaction is revm's business.
 
-use super::{WorkerEvm, database::WorkerDb};
-use crate::error::SourceError;
+use super::RevmEvm;
+use crate::{backend::Recorder, error::SourceError};
 use alloy_evm::eth::EthEvmContext;
 use revm::{
-    Database,
     context_interface::{
         Block, Cfg, Transaction,
         result::{EVMError, HaltReason},
@@ -17,31 +16,31 @@ use revm::{
     handler::{FrameResult, Handler, post_execution},
     primitives::{U256, hardfork::SpecId},
 };
-use std::{cell::Cell, error::Error, marker::PhantomData};
+use std::{cell::Cell, marker::PhantomData};
 
 /// Mainnet's rules with a deferred fee.
-pub(super) struct DeferredFeeHandler<'block, DB> {
+pub(crate) struct DeferredFeeHandler<DB> {
     fee: Cell<Option<U256>>,
-    types: PhantomData<WorkerDb<'block, DB>>,
+    types: PhantomData<DB>,
 }
 
-impl<DB> DeferredFeeHandler<'_, DB> {
-    pub(super) const fn new() -> Self {
+impl<DB> DeferredFeeHandler<DB> {
+    pub(crate) const fn new() -> Self {
         Self { fee: Cell::new(None), types: PhantomData }
     }
 
     /// What is still owed to the beneficiary, in wei. `None` if it has been paid, or no fee is
     /// charged.
-    pub(super) fn owed(&self) -> Option<U256> {
+    pub(crate) fn owed(&self) -> Option<U256> {
         self.fee.get()
     }
 }
 
-impl<'block, DB> Handler for DeferredFeeHandler<'block, DB>
+impl<DB> Handler for DeferredFeeHandler<DB>
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
-    type Evm = WorkerEvm<'block, DB>;
+    type Evm = RevmEvm<DB>;
     type Error = EVMError<SourceError>;
     type HaltReason = HaltReason;
 
@@ -50,7 +49,7 @@ where
         evm: &mut Self::Evm,
         exec_result: &mut FrameResult,
     ) -> Result<(), Self::Error> {
-        let context: &mut EthEvmContext<WorkerDb<'block, DB>> = &mut evm.ctx;
+        let context: &mut EthEvmContext<DB> = &mut evm.ctx;
         if context.cfg.is_fee_charge_disabled() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use super::Accesses;
 use crate::{
+    backend::Recorder,
     error::{SourceError, SourceRead},
     keccak_cache::KeccakCache,
     pipeline::BlockContext,
@@ -28,7 +29,7 @@ const MAPPING_HASHES: usize = 1024;
 
 /// Serves one transaction after another, and records what each of them reads.
 pub(crate) struct WorkerDb<'block, DB> {
-    block: &'block BlockContext,
+    pub(super) block: &'block BlockContext,
     source: DB,
     /// This worker's own copies of the codes it has met.
     codes: B256Map<Bytecode>,
@@ -67,31 +68,9 @@ where
         self.accesses = accesses;
     }
 
-    /// keccak-256 of the key and the number of a mapping.
-    pub(super) fn mapping_hash(&mut self, input: &[u8; 64]) -> B256 {
-        self.mapping_hashes.hash(input)
-    }
-
-    /// Notes that the execution saw the balance of an account.
-    pub(crate) fn balance_was_seen(&mut self, address: Address) {
-        if let Some(read) = self.read_of(address) {
-            read.balance = BalanceUse::Exact;
-        }
-    }
-
-    /// Notes that the execution checked that `balance`, the account's balance at that moment,
-    /// covers `needed`.
-    pub(crate) fn balance_was_checked(&mut self, address: Address, balance: U256, needed: U256) {
-        if let Some(read) = self.read_of(address) {
-            read.balance.require(balance, needed);
-        }
-    }
-
-    /// Notes that the execution depended on the very nonce of an account.
-    pub(crate) fn nonce_was_seen(&mut self, address: Address) {
-        if let Some(read) = self.read_of(address) {
-            read.exact_nonce = true;
-        }
+    /// Whether somebody wants to see the finalized changes of the transaction.
+    pub(super) fn keeps_changes(&self) -> bool {
+        self.block.keeps_changes_of(self.reader)
     }
 
     fn read_of(&mut self, address: Address) -> Option<&mut AccountRead<'block>> {
@@ -114,6 +93,10 @@ where
         &mut self,
         address: Address,
     ) -> Result<&mut AccountRead<'block>, SourceError> {
+        if !self.at_frontier && self.block.is_ordered(&address) {
+            let read = SourceRead::Location(StateLocation::Account(address));
+            return Err(SourceError::new(read, OutOfOrder));
+        }
         let entry = self.block.state.account(address);
         let mut served = match entry.guess(self.reader) {
             Some(value) => value,
@@ -151,6 +134,24 @@ where
         Ok(value)
     }
 
+    /// An account as the EVM knows it, which was read at a position of the read set.
+    fn info(&self, position: usize, value: AccountValue) -> AccountInfo {
+        AccountInfo {
+            balance: value.balance,
+            nonce: value.nonce,
+            code_hash: value.code_hash,
+            account_id: AccountId::new(position),
+            // Code that is new in the block travels with the account, as it does in revm's state:
+            // the bundle lists new code by it, that of accounts without any included. All other
+            // code is loaded when it is run.
+            code: if value.code_hash == KECCAK_EMPTY {
+                Some(self.no_code.clone())
+            } else {
+                self.block.new_code(&value.code_hash)
+            },
+        }
+    }
+
     fn storage_of(
         &mut self,
         account: &'block AccountEntry,
@@ -181,22 +182,9 @@ where
     type Error = SourceError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
-        let id = AccountId::new(self.accesses.account_reads.len());
-        let Some(value) = self.account(address)?.served else { return Ok(None) };
-        Ok(Some(AccountInfo {
-            balance: value.balance,
-            nonce: value.nonce,
-            code_hash: value.code_hash,
-            account_id: id,
-            // Code that is new in the block travels with the account, as it does in revm's state:
-            // the bundle lists new code by it, that of accounts without any included. All other
-            // code is loaded when it is run.
-            code: if value.code_hash == KECCAK_EMPTY {
-                Some(self.no_code.clone())
-            } else {
-                self.block.new_code(&value.code_hash)
-            },
-        }))
+        let position = self.accesses.account_reads.len();
+        let served = self.account(address)?.served;
+        Ok(served.map(|value| self.info(position, value)))
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, SourceError> {
@@ -249,6 +237,47 @@ where
         Ok(hash)
     }
 }
+
+impl<DB> Recorder for WorkerDb<'_, DB>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    fn basic_once(&mut self, address: Address) -> Result<Option<AccountInfo>, SourceError> {
+        let reads = &self.accesses.account_reads;
+        match reads.iter().position(|read| read.entry.address() == address) {
+            Some(position) => Ok(reads[position].served.map(|value| self.info(position, value))),
+            None => self.basic(address),
+        }
+    }
+
+    fn balance_was_seen(&mut self, address: Address) {
+        if let Some(read) = self.read_of(address) {
+            read.balance = BalanceUse::Exact;
+        }
+    }
+
+    fn balance_was_checked(&mut self, address: Address, balance: U256, needed: U256) {
+        if let Some(read) = self.read_of(address) {
+            read.balance.require(balance, needed);
+        }
+    }
+
+    fn nonce_was_seen(&mut self, address: Address) {
+        if let Some(read) = self.read_of(address) {
+            read.exact_nonce = true;
+        }
+    }
+
+    fn mapping_hash(&mut self, input: &[u8; 64]) -> B256 {
+        self.mapping_hashes.hash(input)
+    }
+}
+
+/// Why a speculative execution ends where it would look at a precompile with state of its own. The
+/// transaction is executed when its turn comes.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("not before its turn")]
+struct OutOfOrder;
 
 impl<DB> fmt::Debug for WorkerDb<'_, DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,9 +1,8 @@
 //! KECCAK256 with a memory for what Solidity and Vyper hash most: the two words of a mapping's slot.
 
-use super::database::WorkerDb;
+use crate::backend::Recorder;
 use alloy_evm::eth::EthEvmContext;
 use revm::{
-    Database,
     bytecode::opcode::KECCAK256,
     context_interface::Cfg,
     handler::instructions::EthInstructions,
@@ -12,28 +11,24 @@ use revm::{
         instructions::system, interpreter::EthInterpreter, interpreter_types::MemoryTr,
     },
 };
-use std::error::Error;
 
 /// A key and the number of a mapping's slot.
 const MAPPING_INPUT: usize = 64;
 
-type Host<'block, DB> = EthEvmContext<WorkerDb<'block, DB>>;
-
 /// Puts the instruction into a table, at the gas that it had.
-pub(super) fn install<'block, DB>(
-    instructions: &mut EthInstructions<EthInterpreter, Host<'block, DB>>,
-) where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+pub(super) fn install<DB>(instructions: &mut EthInstructions<EthInterpreter, EthEvmContext<DB>>)
+where
+    DB: Recorder,
 {
     let table = instructions.instruction_table_mut();
     table[KECCAK256 as usize] = Instruction::new(keccak256::<DB>);
 }
 
-fn keccak256<'block, DB>(
-    context: InstructionContext<'_, Host<'block, DB>, EthInterpreter>,
+fn keccak256<DB>(
+    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
 ) -> InstructionExecResult
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    DB: Recorder,
 {
     let InstructionContext { interpreter, host } = context;
     // Stack: offset, length. Memory that has to grow first is left to revm.

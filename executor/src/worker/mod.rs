@@ -5,16 +5,24 @@
 
 mod balance_watch;
 mod beneficiary;
+mod custom;
 mod database;
 mod keccak;
 mod precompiles;
 mod transfer;
 
-use crate::{error::SourceError, pipeline::BlockContext, scheduler::WorkerId};
+use crate::{
+    backend::{Payment, Recorder},
+    error::SourceError,
+    pipeline::BlockContext,
+    scheduler::WorkerId,
+};
 use alloy_evm::{EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
 use alloy_primitives::{Address, U256};
-use beneficiary::DeferredFeeHandler;
+pub(crate) use balance_watch::install as watch_balances;
+pub(crate) use beneficiary::DeferredFeeHandler;
 use core::fmt;
+use custom::CustomEvm;
 pub(crate) use database::WorkerDb;
 use multilane_state::{
     TxIndex,
@@ -41,13 +49,29 @@ use revm::{
 use std::error::Error;
 use transfer::TransferRules;
 
-type WorkerEvm<'block, DB> = Evm<
-    EthEvmContext<WorkerDb<'block, DB>>,
+/// revm's EVM of mainnet.
+pub(crate) type RevmEvm<DB> = Evm<
+    EthEvmContext<DB>,
     NoOpInspector,
-    EthInstructions<EthInterpreter, EthEvmContext<WorkerDb<'block, DB>>>,
+    EthInstructions<EthInterpreter, EthEvmContext<DB>>,
     PrecompilesMap,
     EthFrame,
 >;
+
+/// revm's EVM of mainnet, with a memory for the hashes of mappings.
+pub(crate) fn mainnet_evm<DB: Recorder>(env: &EvmEnv, db: DB) -> RevmEvm<DB> {
+    let EvmEnv { cfg_env, block_env, .. } = env.clone();
+    let precompiles =
+        PrecompilesMap::from_static(Precompiles::new(PrecompileSpecId::from_spec_id(cfg_env.spec)));
+    let mut evm = Context::mainnet()
+        .with_block(block_env)
+        .with_cfg(cfg_env)
+        .with_db(db)
+        .build_mainnet_with_inspector(NoOpInspector)
+        .with_precompiles(precompiles);
+    keccak::install(&mut evm.instruction);
+    evm
+}
 
 /// How many sets of vectors a worker keeps for later executions.
 const SPARE_MAX: usize = 64;
@@ -55,18 +79,29 @@ const SPARE_MAX: usize = 64;
 const RECYCLED_CAPACITY_MAX: usize = 128;
 
 /// One thread's execution engine for one block.
-pub(crate) struct Worker<'block, DB>
+pub(crate) struct Worker<'evm, 'block, DB>
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    'block: 'evm,
+    DB: Database<Error: Error + Send + Sync + 'static> + 'evm,
 {
     id: WorkerId,
     block: &'block BlockContext,
-    evm: WorkerEvm<'block, DB>,
+    machine: Machine<'evm, 'block, DB>,
     /// Where plain transfers need no EVM, how they are done.
     transfers: Option<TransferRules>,
     /// Vectors of outcomes that have been committed.
     spare: Vec<Accesses<'block>>,
     executions: usize,
+}
+
+/// What a worker executes transactions with.
+#[expect(clippy::large_enum_variant, reason = "there is one for each worker")]
+enum Machine<'evm, 'block, DB>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    Mainnet(RevmEvm<WorkerDb<'block, DB>>),
+    Custom(CustomEvm<'evm, 'block, DB>),
 }
 
 /// What one incarnation of a transaction read, did and resulted in.
@@ -82,8 +117,18 @@ pub(crate) struct Executed {
     pub(crate) result: ExecutionResult<HaltReason>,
     /// Finalized changes, as the values that were served imply them. Empty where nobody wants them.
     pub(crate) state: EvmState,
-    /// What is still owed to the beneficiary, in wei.
-    pub(crate) deferred_fee: Option<U256>,
+    /// What the rules still have to pay.
+    pub(crate) deferred: Deferred,
+}
+
+/// Payments that are made when a transaction commits.
+#[derive(Debug)]
+pub(crate) enum Deferred {
+    Nothing,
+    /// The fee of the beneficiary, in wei.
+    Fee(U256),
+    /// Of a backend: each to another account.
+    Payments(Vec<Payment>),
 }
 
 /// The read set and the write set of an incarnation.
@@ -115,30 +160,28 @@ impl Accesses<'_> {
     }
 }
 
-impl<'block, DB> Worker<'block, DB>
+impl<'evm, 'block, DB> Worker<'evm, 'block, DB>
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    'block: 'evm,
+    DB: Database<Error: Error + Send + Sync + 'static> + 'evm,
 {
     pub(crate) fn new(id: WorkerId, block: &'block BlockContext, env: &EvmEnv, source: DB) -> Self {
-        let EvmEnv { cfg_env, block_env, .. } = env.clone();
-        let mut precompiles = PrecompilesMap::from_static(Precompiles::new(
-            PrecompileSpecId::from_spec_id(cfg_env.spec),
-        ));
-        block.precompile_results.install(&mut precompiles);
-        let mut evm = Context::mainnet()
-            .with_block(block_env)
-            .with_cfg(cfg_env)
-            .with_db(WorkerDb::new(block, source))
-            .build_mainnet_with_inspector(NoOpInspector)
-            .with_precompiles(precompiles);
-        keccak::install(&mut evm.instruction);
-        if block.rules.balances_commute {
-            balance_watch::install(&mut evm.instruction);
-        }
+        let db = WorkerDb::new(block, source);
+        let machine = match block.backend() {
+            Some(backend) => Machine::Custom(CustomEvm::new(backend, env, db)),
+            None => {
+                let mut evm = mainnet_evm(env, db);
+                block.precompile_results.install(&mut evm.precompiles);
+                if block.rules.balances_commute {
+                    watch_balances(&mut evm.instruction);
+                }
+                Machine::Mainnet(evm)
+            }
+        };
         Self {
             id,
             block,
-            evm,
+            machine,
             transfers: TransferRules::of(block, env),
             spare: Vec::new(),
             executions: 0,
@@ -155,9 +198,12 @@ where
         self.executions
     }
 
-    /// The database behind the EVM.
-    pub(crate) fn db(&mut self) -> &mut WorkerDb<'block, DB> {
-        &mut self.evm.ctx.journaled_state.database
+    /// Does something with the database behind the EVM.
+    pub(crate) fn with_db<R>(&mut self, work: impl FnOnce(&mut WorkerDb<'block, DB>) -> R) -> R {
+        match &mut self.machine {
+            Machine::Mainnet(evm) => work(&mut evm.ctx.journaled_state.database),
+            Machine::Custom(evm) => work(&mut evm.db.borrow_mut()),
+        }
     }
 
     /// Runs one incarnation of a transaction.
@@ -175,21 +221,33 @@ where
             return outcome;
         }
         let accesses = self.spare.pop().unwrap_or_default();
-        self.db().begin(index, at_frontier, accesses);
+        let evm = match &mut self.machine {
+            Machine::Mainnet(evm) => evm,
+            Machine::Custom(evm) => return evm.execute(index, tx, at_frontier, accesses),
+        };
+        evm.ctx.journaled_state.database.begin(index, at_frontier, accesses);
         let handler = &mut DeferredFeeHandler::new();
-        self.evm.ctx.set_tx(tx.clone());
-        let result = handler.run(&mut self.evm);
+        evm.ctx.set_tx(tx.clone());
+        let result = handler.run(evm);
 
-        let deferred_fee = handler.owed();
         // After an error too: what was loaded must not leak into the next transaction.
-        let mut state = self.evm.ctx.journaled_state.inner.finalize();
+        let mut state = evm.ctx.journaled_state.inner.finalize();
 
         let result = result.map(|result| {
-            self.note_sender_and_authorities(tx);
-            self.write_set(&mut state);
-            Executed { result, state: self.take_or_recycle(index, state), deferred_fee }
+            let db = &mut evm.ctx.journaled_state.database;
+            db.note_sender_and_authorities(tx, tx.max_balance_spending().ok());
+            db.write_set(&mut state);
+            let state = take_or_recycle(evm, state);
+            Executed {
+                result,
+                state,
+                deferred: handler.owed().map_or(Deferred::Nothing, Deferred::Fee),
+            }
         });
-        TxOutcome { result, accesses: std::mem::take(&mut self.db().accesses) }
+        TxOutcome {
+            result,
+            accesses: std::mem::take(&mut evm.ctx.journaled_state.database.accesses),
+        }
     }
 
     /// Gives the vectors of an outcome to a later execution.
@@ -200,34 +258,48 @@ where
         }
     }
 
-    /// The finalized changes, where somebody wants them. Where not, their map goes back to the
-    /// journal, which would otherwise grow a new one.
-    fn take_or_recycle(&mut self, index: TxIndex, mut state: EvmState) -> EvmState {
-        if self.block.keeps_changes_of(index) {
-            return state;
-        }
-        // Clearing costs time in proportion to the capacity.
-        if state.capacity() <= RECYCLED_CAPACITY_MAX {
-            state.clear();
-            self.evm.ctx.journaled_state.inner.state = state;
-        }
-        EvmState::default()
-    }
-
     /// Makes the worker usable again after a panic inside an execution.
     pub(crate) fn recover(&mut self) {
-        self.evm.ctx.local.clear();
-        self.evm.frame_stack.clear();
-        self.evm.ctx.error = Ok(());
-        let _ = self.evm.ctx.journaled_state.inner.finalize();
+        let evm = match &mut self.machine {
+            Machine::Mainnet(evm) => evm,
+            Machine::Custom(evm) => return evm.recover(),
+        };
+        evm.ctx.local.clear();
+        evm.frame_stack.clear();
+        evm.ctx.error = Ok(());
+        let _ = evm.ctx.journaled_state.inner.finalize();
     }
+}
 
+/// The finalized changes, where somebody wants them. Where not, their map goes back to the journal,
+/// which would otherwise grow a new one.
+fn take_or_recycle<DB>(evm: &mut RevmEvm<WorkerDb<'_, DB>>, mut state: EvmState) -> EvmState
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
+    if evm.ctx.journaled_state.database.keeps_changes() {
+        return state;
+    }
+    // Clearing costs time in proportion to the capacity.
+    if state.capacity() <= RECYCLED_CAPACITY_MAX {
+        state.clear();
+        evm.ctx.journaled_state.inner.state = state;
+    }
+    EvmState::default()
+}
+
+impl<DB> WorkerDb<'_, DB>
+where
+    DB: Database<Error: Error + Send + Sync + 'static>,
+{
     /// Notes what the rules around the execution depend on, of which the interpreter knows nothing.
-    fn note_sender_and_authorities(&mut self, tx: &TxEnv) {
+    /// `balance_min` is what the sender had to have, in wei, if it did not have to be just what it
+    /// had.
+    fn note_sender_and_authorities(&mut self, tx: &TxEnv, balance_min: Option<U256>) {
         if !self.block.rules.balances_commute {
             return;
         }
-        let db = self.db();
+        let db = self;
         let sender = tx.caller();
         db.nonce_was_seen(sender);
         // The balance had to cover the most that the transaction can cost. The transfer of its
@@ -235,8 +307,8 @@ where
         let served =
             db.accesses.account_reads.iter_mut().find(|read| read.entry.address() == sender);
         if let Some(read) = served {
-            match (read.served, tx.max_balance_spending()) {
-                (Some(value), Ok(needed)) => read.balance.require(value.balance, needed),
+            match (read.served, balance_min) {
+                (Some(value), Some(needed)) => read.balance.require(value.balance, needed),
                 _ => read.balance = BalanceUse::Exact,
             }
         }
@@ -263,7 +335,7 @@ where
     /// Notes the write set that the finalized changes amount to.
     fn write_set(&mut self, state: &mut EvmState) {
         let block = self.block;
-        let accesses = &mut self.evm.ctx.journaled_state.database.accesses;
+        let accesses = &mut self.accesses;
         for read in &accesses.account_reads {
             let address = read.entry.address();
             let Some(account) = state.get_mut(&address) else { continue };
@@ -334,7 +406,7 @@ fn account_write(account: &Account, served: Option<&AccountValue>) -> AccountWri
     }
 }
 
-impl<DB> fmt::Debug for Worker<'_, DB>
+impl<DB> fmt::Debug for Worker<'_, '_, DB>
 where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {

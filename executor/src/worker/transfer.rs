@@ -5,7 +5,7 @@
 //! as long as working that out. The rules are revm's own ([`validation`]); whatever is out of the
 //! ordinary, an error above all, is left to revm.
 
-use super::{Executed, TxOutcome, Worker, WorkerDb, WrittenAccount};
+use super::{Deferred, Executed, Machine, TxOutcome, Worker, WorkerDb, WrittenAccount};
 use crate::pipeline::BlockContext;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, Bytes, U256};
@@ -42,7 +42,8 @@ pub(super) struct TransferRules {
 
 impl TransferRules {
     /// The rules of a block's transfers, or `None` where each has to be executed: where payments do
-    /// not commute, where checks are turned off, or where somebody wants to see finalized changes.
+    /// not commute, where checks are turned off, where somebody wants to see finalized changes, or
+    /// where a backend has payments of its own.
     pub(super) fn of(block: &BlockContext, env: &EvmEnv) -> Option<Self> {
         let (cfg, header) = (&env.cfg_env, &env.block_env);
         let checks_everything = !cfg.is_nonce_check_disabled()
@@ -55,6 +56,7 @@ impl TransferRules {
             && (header.blob_excess_gas_and_price.is_some()
                 || !cfg.spec.is_enabled_in(SpecId::CANCUN));
         if !block.rules.balances_commute
+            || !block.rules.plain_transfers
             || block.keeps_changes
             || !checks_everything
             || !header_is_complete
@@ -116,9 +118,10 @@ impl TransferRules {
     }
 }
 
-impl<'block, DB> Worker<'block, DB>
+impl<'evm, 'block, DB> Worker<'evm, 'block, DB>
 where
-    DB: Database<Error: Error + Send + Sync + 'static>,
+    'block: 'evm,
+    DB: Database<Error: Error + Send + Sync + 'static> + 'evm,
 {
     /// Executes a transaction that is an ordinary plain transfer. `None` if it is not, which only
     /// its accounts may show; nothing has happened then.
@@ -130,14 +133,24 @@ where
     ) -> Option<TxOutcome<'block>> {
         let rules = self.transfers.as_ref()?;
         let recipient = plain_recipient(tx)?;
-        if !rules.admit(tx) || self.evm.precompiles.get(&recipient).is_some() {
+        let has_precompile = match &self.machine {
+            Machine::Mainnet(evm) => evm.precompiles.get(&recipient).is_some(),
+            Machine::Custom(evm) => evm.has_precompile(&recipient),
+        };
+        if !rules.admit(tx) || has_precompile {
             return None;
         }
         let accesses = self.spare.pop().unwrap_or_default();
-        let db = &mut self.evm.ctx.journaled_state.database;
-        db.begin(index, at_frontier, accesses);
-        let executed = pay(db, rules, tx, recipient, self.block.beneficiary);
-        let accesses = std::mem::take(&mut db.accesses);
+        let beneficiary = self.block.beneficiary;
+        let work = |db: &mut WorkerDb<'block, DB>| {
+            db.begin(index, at_frontier, accesses);
+            let executed = pay(db, rules, tx, recipient, beneficiary);
+            (executed, std::mem::take(&mut db.accesses))
+        };
+        let (executed, accesses) = match &mut self.machine {
+            Machine::Mainnet(evm) => work(&mut evm.ctx.journaled_state.database),
+            Machine::Custom(evm) => work(&mut evm.db.borrow_mut()),
+        };
         match executed {
             Some(executed) => Some(TxOutcome { result: Ok(executed), accesses }),
             None => {
@@ -216,7 +229,7 @@ where
             output: Output::Call(Bytes::new()),
         },
         state: EvmState::default(),
-        deferred_fee: (!is_paid).then_some(fee),
+        deferred: if is_paid { Deferred::Nothing } else { Deferred::Fee(fee) },
     })
 }
 

@@ -21,12 +21,12 @@ use revm::{
 };
 use std::borrow::Cow;
 
-const CHAIN_ID: u64 = 1;
+pub(crate) const CHAIN_ID: u64 = 1;
 
 /// A chain on which every fork up to one of them is active from its genesis block.
 #[derive(Clone, Copy, Debug)]
-struct ForkedAtGenesis {
-    newest: EthereumHardfork,
+pub(crate) struct ForkedAtGenesis {
+    pub(crate) newest: EthereumHardfork,
 }
 
 impl EthereumHardforks for ForkedAtGenesis {
@@ -51,7 +51,7 @@ impl EthExecutorSpec for ForkedAtGenesis {
     }
 }
 
-fn context(withdrawals: &[Withdrawal]) -> EthBlockExecutionCtx<'_> {
+pub(crate) fn context(withdrawals: &[Withdrawal]) -> EthBlockExecutionCtx<'_> {
     EthBlockExecutionCtx {
         parent_hash: B256::repeat_byte(3),
         parent_beacon_block_root: Some(B256::repeat_byte(4)),

@@ -4,11 +4,13 @@
 //! it is everything around that: order and back-pressure, handles that fail, lag or panic, hostile
 //! predictions, executors shared and nested, and blocks of unusual sizes.
 
+mod backends;
 mod block_factory;
 mod building;
 mod concurrency;
 #[path = "../differential/contracts.rs"]
 mod contracts;
+mod drop_in;
 mod hooked;
 mod inspection;
 mod ordered;

@@ -2,7 +2,10 @@
 //! under every prediction.
 
 mod building;
+mod client;
 mod contracts;
+mod custom_evm;
+mod drop_in;
 mod generated;
 mod inspection;
 mod learned;

@@ -10,7 +10,7 @@ const THREADS: [usize; 2] = [2, 4];
 
 /// A block in which few accounts and pools are shared by many, or `None` where the Uniswap
 /// packages are missing and may be.
-fn generate(workload: &Workload, seed: u64) -> Option<WorkloadBlock> {
+pub(crate) fn generate(workload: &Workload, seed: u64) -> Option<WorkloadBlock> {
     let mut settings = WorkloadSettings::default();
     settings.transactions = Some(TRANSACTIONS);
     settings.traders = Some(50);
