@@ -9,7 +9,7 @@
 
 use super::{
     code_shape::CodeShapes,
-    evaluate::{CallInputs, StateView},
+    evaluate::StateView,
     profile::Profile,
     record::{FrameInputs, Recorder, Sample},
     template::TemplateKey,
@@ -37,22 +37,6 @@ const MISFIT_GAS: u64 = 21_000;
 pub(super) struct UnknownCall {
     pub(super) key: TemplateKey,
     pub(super) inputs: FrameInputs,
-}
-
-impl UnknownCall {
-    /// The call with these inputs. `None` if too little is known of them.
-    pub(super) fn of(key: TemplateKey, inputs: &CallInputs) -> Option<Self> {
-        Some(Self {
-            key,
-            inputs: FrameInputs {
-                code: inputs.code.clone(),
-                this: inputs.this?,
-                caller: inputs.caller?,
-                value: inputs.value.unwrap_or_default(),
-                calldata: inputs.calldata.with_ones(),
-            },
-        })
-    }
 }
 
 /// Executes an unknown call, and learns from it. Gives the gas that it took.
