@@ -328,13 +328,16 @@ impl<'t> Compiler<'t> {
             Basis::Always => Condition::Always,
             Basis::Neighbours => Condition::Neighbours,
             Basis::Guards(literals) => {
+                let literal = |(guard, holds): &(u8, bool)| Literal { guard: *guard, holds: *holds };
+                let literals: Vec<Literal> = literals.iter().map(literal).collect();
                 let all = &mut self.program.literals;
-                let start = all.len();
-                all.extend(literals.iter().map(|(guard, holds)| Literal {
-                    guard: *guard,
-                    holds: *holds,
-                }));
-                Condition::Literals(part(start, all.len())?)
+                // Equal conditions are one part, by which an evaluation knows them.
+                let is_there = |start: &usize| all[*start..].starts_with(&literals);
+                let start = (0..all.len()).find(is_there).unwrap_or(all.len());
+                if start == all.len() {
+                    all.extend(&literals);
+                }
+                Condition::Literals(part(start, start + literals.len())?)
             }
         })
     }

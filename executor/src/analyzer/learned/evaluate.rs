@@ -8,6 +8,7 @@
 
 use super::{
     arithmetic::compute,
+    bits::Bits,
     byte_arena::{ByteArena, ByteRun},
     code_shape::immutable_at,
     explore::UnknownCall,
@@ -35,7 +36,7 @@ pub(crate) trait StateView {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)>;
 
     /// What a slot holds.
-    fn storage(&mut self, address: Address, slot: U256) -> Option<U256>;
+    fn storage(&mut self, address: Address, slot: U256) -> Bits;
 
     /// Whether anything has depended on what a slot holds, so that a new value is of interest.
     fn is_followed(&self, address: Address, slot: U256) -> bool;
@@ -76,12 +77,12 @@ pub struct LearnedAccess {
     pub writes: bool,
 }
 
-/// An access, with the value that is stored where it is known and of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An access, with the value that is stored as far as it is known and of interest.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub(super) location: StateLocation,
     pub(super) writes: bool,
-    pub(super) stored: Option<U256>,
+    pub(super) stored: Bits,
 }
 
 /// The inputs of a call, as far as they are known.
@@ -102,6 +103,8 @@ const CALLS_MAX: usize = 256;
 const STEPS_MAX: usize = 1 << 16;
 /// Bytes that count as a step.
 const BYTES_PER_STEP: usize = 64;
+/// Registers of one transaction that may be known in part.
+const PARTS_MAX: usize = 256;
 /// Hashes that are remembered, of one word and of two.
 const WORD_HASHES: usize = 1 << 10;
 const PAIR_HASHES: usize = 1 << 13;
@@ -111,6 +114,8 @@ const PAIR_HASHES: usize = 1 << 13;
 enum Register {
     Unasked,
     Known,
+    /// Some bits are known.
+    Partly,
     Unknown,
 }
 
@@ -130,6 +135,8 @@ pub(super) struct Desk {
     /// Of the running calls, one behind the other. Values count where the register is known.
     registers: Vec<Register>,
     values: Vec<U256>,
+    /// Of registers that are known in part. Few are.
+    parts: Vec<(usize, Bits)>,
     /// Positions of accesses, for writes of the same slots.
     notes: Vec<Option<usize>>,
     calls: Vec<FollowedCall>,
@@ -147,6 +154,7 @@ impl Default for Desk {
             bytes: ByteArena::default(),
             registers: Vec::new(),
             values: Vec::new(),
+            parts: Vec::new(),
             notes: Vec::new(),
             calls: Vec::new(),
             accesses: Vec::new(),
@@ -162,6 +170,7 @@ impl Desk {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.registers.clear();
+        self.parts.clear();
         self.notes.clear();
         self.calls.clear();
         self.accesses.clear();
@@ -208,6 +217,12 @@ struct Frame<'p> {
     registers: usize,
     notes: usize,
     calls: usize,
+    /// Guards that have been asked for, those that are known, and those that hold, by bits.
+    asked: u128,
+    known: u128,
+    held: u128,
+    /// The literals that were looked at last, and what came of them.
+    literals: Option<(Part, Option<bool>)>,
     /// The sites of the samples that are most alike, once that is asked for.
     nearest: Option<u128>,
     depth: usize,
@@ -253,7 +268,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             match action.deed {
                 Deed::Slot(slot, note) => {
                     if let Some(slot) = self.value(&frame, slot) {
-                        let at = self.slot(&frame, slot, false, None);
+                        let at = self.slot(&frame, slot, false, Bits::UNKNOWN);
                         if let Some(note) = note {
                             self.desk.notes[frame.notes + usize::from(note)] = Some(at);
                         }
@@ -292,6 +307,10 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             registers: desk.registers.len(),
             notes: desk.notes.len(),
             calls: desk.calls.len(),
+            asked: 0,
+            known: 0,
+            held: 0,
+            literals: None,
             nearest: None,
             depth,
         };
@@ -329,9 +348,9 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                 if self.view.is_followed(frame.inputs.this, slot) =>
             {
                 self.take(frame, steps);
-                self.value(frame, result)
+                self.bits(frame, result)
             }
-            _ => None,
+            _ => Bits::UNKNOWN,
         };
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
         match note {
@@ -351,7 +370,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         frame: &Frame<'_>,
         slot: U256,
         writes: bool,
-        stored: Option<U256>,
+        stored: Bits,
     ) -> usize {
         let location = StateLocation::Slot(frame.inputs.this, slot);
         self.desk.accesses.push(Access { location, writes, stored });
@@ -360,7 +379,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
 
     fn account(&mut self, address: Address, writes: bool) {
         let location = StateLocation::Account(address);
-        self.desk.access(Access { location, writes, stored: None });
+        self.desk.access(Access { location, writes, stored: Bits::UNKNOWN });
     }
 
     /// Whether an action is done, by its condition.
@@ -369,16 +388,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             Condition::Always => return true,
             _ if self.is_cautious && !action.usually => return false,
             Condition::Literals(literals) => {
-                let mut is_known = true;
-                for literal in &frame.program.literals[literals.range()] {
-                    match self.guard(frame, usize::from(literal.guard)) {
-                        Some(holds) if holds != literal.holds => return false,
-                        Some(_) => {}
-                        None => is_known = false,
-                    }
-                }
-                if is_known {
-                    return true;
+                if let Some(hold) = self.literals(frame, literals) {
+                    return hold;
                 }
             }
             Condition::Neighbours => {}
@@ -390,26 +401,52 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         nearest >> action.site & 1 == 1
     }
 
+    /// Whether all of some literals hold. `None` if that cannot be known.
+    fn literals(&mut self, frame: &mut Frame<'_>, literals: Part) -> Option<bool> {
+        // Actions under the same conditions follow one another.
+        if let Some((last, hold)) = frame.literals
+            && last == literals
+        {
+            return hold;
+        }
+        let mut all = Some(true);
+        for literal in &frame.program.literals[literals.range()] {
+            match self.guard(frame, usize::from(literal.guard)) {
+                Some(holds) if holds == literal.holds => {}
+                Some(_) => {
+                    all = Some(false);
+                    break;
+                }
+                None => all = None,
+            }
+        }
+        frame.literals = Some((literals, all));
+        all
+    }
+
     fn guard(&mut self, frame: &mut Frame<'_>, guard: usize) -> Option<bool> {
-        let Recipe { steps, result } = frame.program.guards.get(guard).copied().flatten()?;
-        self.take(frame, steps);
-        self.value(frame, result).map(|value| !value.is_zero())
+        let bit = 1_u128 << guard;
+        if frame.asked & bit == 0 {
+            frame.asked |= bit;
+            let Recipe { steps, result } = frame.program.guards.get(guard).copied().flatten()?;
+            self.take(frame, steps);
+            if let Some(value) = self.value(frame, result) {
+                frame.known |= bit;
+                frame.held |= if value.is_zero() { 0 } else { bit };
+            }
+        }
+        (frame.known & bit != 0).then_some(frame.held & bit != 0)
     }
 
     /// The sites of the samples that are most alike.
     fn nearest(&mut self, frame: &mut Frame<'_>) -> u128 {
-        let (mut known, mut held) = (0, 0);
         let majority = &frame.program.majority;
         let mut asked = majority.asked();
         while asked != 0 {
-            let guard = asked.trailing_zeros();
+            self.guard(frame, asked.trailing_zeros() as usize);
             asked &= asked - 1;
-            if let Some(holds) = self.guard(frame, guard as usize) {
-                known |= 1 << guard;
-                held |= u128::from(holds) << guard;
-            }
         }
-        let nearest = majority.nearest(known, held);
+        let nearest = majority.nearest(frame.known, frame.held);
         frame.nearest = Some(nearest);
         nearest
     }
@@ -423,19 +460,59 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                 continue;
             }
             self.steps += 1;
-            let value = match self.steps {
-                ..STEPS_MAX => self.compute(frame, &program.steps[at]),
-                _ => None,
-            };
+            if self.steps >= STEPS_MAX {
+                self.desk.registers[frame.registers + at] = Register::Unknown;
+                continue;
+            }
+            let step = &program.steps[at];
+            let value = self.compute(frame, step);
             let place = frame.registers + at;
             self.desk.registers[place] = match value {
                 Some(value) => {
                     self.desk.values[place] = value;
                     Register::Known
                 }
-                None => Register::Unknown,
+                None => self.compute_part(frame, step, place),
             };
         }
+    }
+
+    /// Where a register is not known, some of its bits may be.
+    fn compute_part(&mut self, frame: &Frame<'_>, step: &Step, place: usize) -> Register {
+        let bits = match *step {
+            Step::Load(slot) => {
+                let slot = self.value(frame, slot);
+                slot.map_or(Bits::UNKNOWN, |slot| self.view.storage(frame.inputs.this, slot))
+            }
+            Step::Apply(instruction, [a, b, _]) => {
+                Bits::apply(instruction, self.bits(frame, a), self.bits(frame, b))
+            }
+            _ => Bits::UNKNOWN,
+        };
+        if let Some(value) = bits.whole() {
+            self.desk.values[place] = value;
+            return Register::Known;
+        }
+        if bits.is_known_at_all() && self.desk.parts.len() < PARTS_MAX {
+            self.desk.parts.push((place, bits));
+            return Register::Partly;
+        }
+        Register::Unknown
+    }
+
+    /// An operand, as far as it is known.
+    fn bits(&self, frame: &Frame<'_>, operand: Operand) -> Bits {
+        if let Some(value) = self.value(frame, operand) {
+            return Bits::of(value);
+        }
+        let Ok(register) = operand.place() else { return Bits::UNKNOWN };
+        let place = frame.registers + register;
+        if self.desk.registers[place] != Register::Partly {
+            return Bits::UNKNOWN;
+        }
+        // The last of this place: earlier ones are of calls that have ended.
+        let mut parts = self.desk.parts.iter().rev();
+        parts.find(|(at, _)| *at == place).map_or(Bits::UNKNOWN, |(_, bits)| *bits)
     }
 
     /// An operand's value. The steps to it have been taken.
@@ -464,7 +541,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             }
             Step::Load(slot) => {
                 let slot = self.value(frame, slot)?;
-                self.view.storage(frame.inputs.this, slot)
+                self.view.storage(frame.inputs.this, slot).whole()
             }
             Step::Apply(instruction, operands) => {
                 let [a, b, c] = operands;

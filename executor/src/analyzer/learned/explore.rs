@@ -8,6 +8,7 @@
 //! *Must not know*: when that is worth it.
 
 use super::{
+    bits::Bits,
     code_shape::CodeShapes,
     evaluate::StateView,
     profile::Profile,
@@ -131,8 +132,8 @@ impl<S: StateSource> StateView for Stage<'_, '_, S> {
         self.view.code(address)
     }
 
-    fn storage(&mut self, address: Address, slot: U256) -> Option<U256> {
-        self.view.peek(address, slot)
+    fn storage(&mut self, address: Address, slot: U256) -> Bits {
+        self.view.peek(address, slot).map_or(Bits::UNKNOWN, Bits::of)
     }
 
     fn is_followed(&self, _: Address, _: U256) -> bool {

@@ -58,7 +58,7 @@ impl Majority {
     /// `held` are the guards as bits.
     pub(super) fn nearest(&self, known: u128, held: u128) -> u128 {
         let distance = |neighbour: &Neighbour| {
-            ((neighbour.held ^ held) & neighbour.known & known).count_ones()
+            ((neighbour.held ^ held) & neighbour.known & known & self.asked).count_ones()
         };
         let Some(least) = self.neighbours.iter().map(distance).min() else { return 0 };
         let nearest = || self.neighbours.iter().filter(|neighbour| distance(neighbour) == least);

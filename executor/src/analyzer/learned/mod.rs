@@ -20,6 +20,7 @@
 
 mod allowance;
 mod arithmetic;
+mod bits;
 mod byte_arena;
 mod code_shape;
 mod codec;

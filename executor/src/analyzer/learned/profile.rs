@@ -7,6 +7,7 @@
 
 use super::{
     allowance::Allowance,
+    bits::Bits,
     code_shape::CodeShapes,
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
@@ -497,7 +498,7 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
         let account = |address, writes| Access {
             location: StateLocation::Account(address),
             writes,
-            stored: None,
+            stored: Bits::UNKNOWN,
         };
         desk.access(account(tx.caller(), true));
         desk.access(account(to, !tx.value().is_zero()));

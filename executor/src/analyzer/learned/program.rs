@@ -29,6 +29,7 @@ impl Operand {
     }
 
     /// Where the value is: the position of a register, or else of a constant.
+    #[inline]
     pub(super) const fn place(self) -> Result<usize, usize> {
         let at = (self.0 & !CONSTANT) as usize;
         if self.0 & CONSTANT == 0 { Ok(at) } else { Err(at) }
@@ -43,6 +44,7 @@ pub(super) struct Part {
 }
 
 impl Part {
+    #[inline]
     pub(super) const fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
@@ -150,7 +152,7 @@ pub(super) struct Action {
 }
 
 /// A guard and whether it has to hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Literal {
     pub(super) guard: u8,
     pub(super) holds: bool,
