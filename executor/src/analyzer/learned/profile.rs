@@ -139,6 +139,8 @@ pub struct Profile {
     desks: Mutex<Vec<Desk>>,
     bytes: AtomicUsize,
     bytes_max: usize,
+    /// Counts samples of settled templates.
+    settled_samples: AtomicU32,
     /// Held while samples are merged, so that none is lost to another one of the same template.
     merging: Mutex<()>,
 }
@@ -166,9 +168,12 @@ const BYTES_MAX: usize = 64 << 20;
 const PROVEN_FROM: u32 = 4;
 /// One, in fixed point.
 const PRECISION_ONE: u32 = 1 << 16;
-/// Gas that blocks use for one unit of gas to learn, and to explore, with.
-const LESSON_SHARE: u64 = 64;
-const EXPLORING_SHARE: u64 = 128;
+/// Gas that blocks use for one unit of gas to learn, and to explore, with. A lesson takes about ten
+/// times as long as the execution that it repeats.
+const LESSON_SHARE: u64 = 1024;
+const EXPLORING_SHARE: u64 = 1024;
+/// Of so many samples of a settled template, one is taken in.
+const SETTLED_SHARE: u32 = 8;
 /// Functions of which it is remembered that they were explored.
 const EXPLORED_MAX: usize = 1 << 16;
 /// How often a prediction is made anew, because what it asked for has been explored.
@@ -195,6 +200,7 @@ impl Profile {
             desks: Mutex::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
+            settled_samples: AtomicU32::new(0),
             merging: Mutex::default(),
         }
     }
@@ -320,12 +326,21 @@ impl Profile {
             if is_explored && known.is_some() {
                 continue;
             }
+            if known.as_ref().is_some_and(|known| known.is_settled()) && !self.is_nth_sample() {
+                continue;
+            }
             let mut template = known.map_or_else(Template::default, |known| (*known).clone());
             let present = template.adopt(sample, was_written);
             let guards = self.guards(&template, &sample.inputs, view, surroundings);
             template.learn(present, guards.into_iter(), is_explored);
             self.insert(sample.key, template);
         }
+    }
+
+    /// Whether a sample of a settled template is to be taken in.
+    fn is_nth_sample(&self) -> bool {
+        // Relaxed: it only chooses.
+        self.settled_samples.fetch_add(1, Ordering::Relaxed).is_multiple_of(SETTLED_SHARE)
     }
 
     /// What the guards of a template are for the inputs of a sample.

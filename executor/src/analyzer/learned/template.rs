@@ -90,6 +90,8 @@ pub(super) struct Row {
 /// Sites and guards of a template; bits of a [`Row`].
 const SITES_MAX: usize = 128;
 const GUARDS_MAX: usize = 128;
+/// Samples from which on a template may be settled.
+const SETTLED_FROM: u32 = 16;
 /// Samples from which rules are made. Older ones are forgotten.
 const ROWS_MAX: usize = 64;
 /// How complex a condition may be by which a call is compared with the samples: what decides where
@@ -161,6 +163,12 @@ impl Template {
     /// The samples, to be asked where nothing simple decides.
     pub(super) fn majority(&self) -> Majority {
         Majority::of(self.rows.iter().map(|row| [row.known, row.held, row.present]), self.compared)
+    }
+
+    /// Whether many samples did the same, all of them: there is little to learn from another one.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_certain = |site: &Site| site.rule.basis == Basis::Always;
+        self.samples >= SETTLED_FROM && self.sites.iter().all(is_certain)
     }
 
     /// Samples merged so far.
