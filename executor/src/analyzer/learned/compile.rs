@@ -328,7 +328,8 @@ impl<'t> Compiler<'t> {
             Basis::Always => Condition::Always,
             Basis::Neighbours => Condition::Neighbours,
             Basis::Guards(literals) => {
-                let literal = |(guard, holds): &(u8, bool)| Literal { guard: *guard, holds: *holds };
+                let literal =
+                    |(guard, holds): &(u8, bool)| Literal { guard: *guard, holds: *holds };
                 let literals: Vec<Literal> = literals.iter().map(literal).collect();
                 let all = &mut self.program.literals;
                 // Equal conditions are one part, by which an evaluation knows them.

@@ -344,9 +344,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     ) {
         let Some(slot) = self.value(frame, slot) else { return };
         let stored = match value {
-            Some(Recipe { steps, result })
-                if self.view.is_followed(frame.inputs.this, slot) =>
-            {
+            Some(Recipe { steps, result }) if self.view.is_followed(frame.inputs.this, slot) => {
                 self.take(frame, steps);
                 self.bits(frame, result)
             }
@@ -365,13 +363,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     }
 
     /// Notes an access to a slot. Gives its position.
-    fn slot(
-        &mut self,
-        frame: &Frame<'_>,
-        slot: U256,
-        writes: bool,
-        stored: Bits,
-    ) -> usize {
+    fn slot(&mut self, frame: &Frame<'_>, slot: U256, writes: bool, stored: Bits) -> usize {
         let location = StateLocation::Slot(frame.inputs.this, slot);
         self.desk.accesses.push(Access { location, writes, stored });
         self.desk.accesses.len() - 1

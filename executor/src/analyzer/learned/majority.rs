@@ -28,14 +28,24 @@ impl Majority {
     /// The majority among samples, given as known and held guards, and sites. Of guards that are
     /// `compared`, those are asked that tell samples apart in a way that no other one does.
     pub(super) fn of(rows: impl Iterator<Item = [u128; 3]> + Clone, compared: u128) -> Self {
+        // What the samples say of a guard: a bit each.
         let column = |guard: u32| {
-            rows.clone().map(move |[known, held, _]| (known >> guard & 1, (known & held) >> guard & 1))
+            let bit = |at: usize, bits: u128| (bits >> guard & 1) << (at % u128::BITS as usize);
+            rows.clone().enumerate().fold(
+                (0, 0),
+                |(all_known, all_held), (at, [known, held, _])| {
+                    (all_known | bit(at, known), all_held | bit(at, known & held))
+                },
+            )
         };
         let mut asked = 0_u128;
+        let mut columns: Vec<(u128, u128)> = Vec::new();
         for guard in (0..u128::BITS).filter(|guard| compared >> guard & 1 == 1) {
-            let is_alike = |other: &u32| column(*other).eq(column(guard));
-            let mut others = (0..guard).filter(|other| asked >> other & 1 == 1);
-            asked |= u128::from(!others.any(|other| is_alike(&other))) << guard;
+            let column = column(guard);
+            if !columns.contains(&column) {
+                columns.push(column);
+                asked |= 1 << guard;
+            }
         }
         let mut neighbours: Vec<Neighbour> = Vec::new();
         for [known, held, present] in rows {

@@ -504,8 +504,7 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
             calldata: desk.bytes.run(tx.input())?,
         };
         let surroundings = Surroundings::of(env, tx);
-        let mut evaluator =
-            Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
+        let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
         evaluator.is_cautious = resolved.is_unreliable;
         evaluator.explores = *exploring == Exploring::Always || profile.exploring.is_left();
         evaluator.call(&resolved.program, inputs, 0);

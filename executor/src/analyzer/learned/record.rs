@@ -418,7 +418,9 @@ impl Step<'_> {
     /// in all its bytes is not known.
     fn operand(&self, at: usize) -> (Origin, U256) {
         match self.stacked(at) {
-            (Origin::Known(id), value) if self.frame.arena.is_partial(id) => (Origin::Opaque, value),
+            (Origin::Known(id), value) if self.frame.arena.is_partial(id) => {
+                (Origin::Opaque, value)
+            }
             operand => operand,
         }
     }

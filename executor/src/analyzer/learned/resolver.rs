@@ -6,7 +6,10 @@ use super::{
     profile::{Resolved, Templates},
     template::TemplateKey,
 };
-use alloy_primitives::{Address, B256, map::{AddressMap, HashMap}};
+use alloy_primitives::{
+    Address, B256,
+    map::{AddressMap, HashMap},
+};
 use revm::state::Bytecode;
 
 /// A code, by its place in a [`Resolver`].
