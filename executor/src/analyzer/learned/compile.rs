@@ -70,6 +70,9 @@ struct Compiler<'t> {
     needed_now: Vec<u16>,
     /// Registers that the actions so far are certain to have computed.
     is_certain: Vec<bool>,
+    /// The last recipe that each register is part of, counted from one.
+    taken_for: Vec<u32>,
+    recipes: u32,
     program: Program,
 }
 
@@ -83,6 +86,8 @@ impl<'t> Compiler<'t> {
             needs: Vec::new(),
             needed_now: Vec::new(),
             is_certain: Vec::new(),
+            taken_for: Vec::new(),
+            recipes: 0,
             program: Program::default(),
         }
     }
@@ -127,6 +132,7 @@ impl<'t> Compiler<'t> {
         self.program.steps.push(step);
         self.needs.push(std::mem::take(&mut self.needed_now));
         self.is_certain.push(false);
+        self.taken_for.push(0);
         (at < REGISTERS_MAX).then(|| Operand::register(at as u16))
     }
 
@@ -237,18 +243,20 @@ impl<'t> Compiler<'t> {
 
     /// The steps that lead to some registers, without those that are certain to have been taken.
     fn steps_to(&mut self, registers: &[u16]) -> Option<Part> {
-        let mut is_on_the_way = vec![false; self.needs.len()];
+        let start = self.program.order.len();
+        self.recipes += 1;
         let mut open = registers.to_vec();
         while let Some(register) = open.pop() {
             let at = usize::from(register);
-            if !is_on_the_way[at] && !self.is_certain[at] {
-                is_on_the_way[at] = true;
+            if self.taken_for[at] != self.recipes && !self.is_certain[at] {
+                self.taken_for[at] = self.recipes;
+                self.program.order.push(register);
                 open.extend(&self.needs[at]);
             }
         }
+        // Registers are computed from earlier ones.
         let order = &mut self.program.order;
-        let start = order.len();
-        order.extend((0..is_on_the_way.len()).filter(|at| is_on_the_way[*at]).map(|at| at as u16));
+        order[start..].sort_unstable();
         if order.len() > ORDER_MAX { None } else { part(start, order.len()) }
     }
 
