@@ -100,6 +100,11 @@ impl<B> ParallelExecutor<B> {
         self
     }
 
+    /// What the executor predicts by, and learns into, if it does.
+    pub fn profile(&self) -> Option<&Arc<Profile>> {
+        self.profile.as_ref()
+    }
+
     /// The settings.
     pub const fn config(&self) -> &ExecutorConfig {
         &self.config

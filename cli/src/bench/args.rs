@@ -152,6 +152,7 @@ impl TargetsArgs {
             threads: vec![self.threads],
             repeat: self.repeat,
             force_parallel: false,
+            learn: false,
             format: self.format,
             report: None,
             quiet: self.quiet,
@@ -174,6 +175,13 @@ pub(crate) struct RunArgs {
     /// Use every worker even where the executor expects no gain from it
     #[arg(long)]
     pub(crate) force_parallel: bool,
+
+    /// Also measure executors that learn what contracts access, on rows of their own
+    ///
+    /// One profile serves all blocks of the run. The check before the clock starts is what a block
+    /// is learned from at first.
+    #[arg(long, conflicts_with = "report")]
+    pub(crate) learn: bool,
 
     /// How to print the results
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
@@ -216,6 +224,7 @@ Examples:
   multilane bench                                       three workloads, on all cores
   multilane bench --list                                what workloads there are
   multilane bench amm --threads 1,2,4 --report amm.html     scaling, with charts
+  multilane bench all --learn                           with and without learned predictions
   multilane bench blocks data/mainnet                   real blocks
   multilane bench targets                               which performance targets are met
 
@@ -231,6 +240,8 @@ Examples:
       multilane bench amm --threads 1,2,4,8 --report amm.html
   Swaps that crowd in few of many pools:
       multilane bench amm --pools 64 --zipf 1.1 --seed 7
+  What learned predictions gain or cost, row by row:
+      multilane bench all --learn
   Everything, for scripts:
       multilane bench all --format json
   Real blocks, the same arms:

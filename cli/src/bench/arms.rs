@@ -33,7 +33,7 @@ pub(crate) enum Arm {
 pub(crate) struct Arms<'a, DB> {
     case: Case<'a, DB>,
     bare: Bare<'a, DB>,
-    /// By number of threads; empty where the transactions are not independent.
+    /// By number of threads, without a profile; empty where the transactions are not independent.
     shares: Vec<Vec<BlockInput>>,
     executors: &'a [Arc<ParallelExecutor>],
 }
@@ -48,7 +48,9 @@ impl<'a, DB: State> Arms<'a, DB> {
         case: Case<'a, DB>,
         executors: &'a [Arc<ParallelExecutor>],
     ) -> Result<Self, ExecutionError> {
-        let threads = executors.iter().map(|executor| executor.config().threads.get());
+        // Executors that learn come last, and have the limit of those that do not.
+        let plain = executors.iter().filter(|executor| executor.profile().is_none());
+        let threads = plain.map(|executor| executor.config().threads.get());
         let threads = threads.filter(|_| case.is_independent);
         let shares = threads.map(|threads| limit::shares(case.block, threads)).collect();
         Ok(Self { case, bare: Bare::new(case)?, shares, executors })
@@ -126,9 +128,14 @@ impl<'a, DB: State> Arms<'a, DB> {
         self.case.block.transactions.len()
     }
 
-    /// How many numbers of threads there are.
-    pub(crate) const fn thread_counts(&self) -> usize {
+    /// How many parallel engines there are: each number of threads, and once more with a profile.
+    pub(crate) const fn engines(&self) -> usize {
         self.executors.len()
+    }
+
+    /// Whether the engine at a position learns.
+    pub(crate) fn learns(&self, index: usize) -> bool {
+        self.executors[index].profile().is_some()
     }
 
     /// The number of threads at a position.

@@ -14,13 +14,15 @@ pub(crate) struct Cost {
     pub(crate) peak_bytes: Option<u64>,
 }
 
-/// One block at one number of threads.
+/// One block on one parallel engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
     pub(crate) txs: usize,
     /// Gas that execution used, in gas.
     pub(crate) gas: u64,
     pub(crate) threads: usize,
+    /// Whether the parallel engine learns what contracts access.
+    pub(crate) learns: bool,
     pub(crate) bare: Duration,
     pub(crate) sequential: Cost,
     pub(crate) parallel: Cost,
@@ -120,7 +122,8 @@ pub(crate) struct GroupTotals {
 }
 
 impl BlockTotals {
-    /// The totals of each number of threads. Rows of generated blocks do not count.
+    /// The totals of each number of threads. Rows of generated blocks do not count, and neither do
+    /// those of executors that learn.
     pub(crate) fn of(rows: &[Row], threads: &[usize]) -> Vec<Self> {
         let totals = |threads: &usize| {
             let mut totals = Self {
@@ -131,6 +134,7 @@ impl BlockTotals {
             for Row { subject, figures } in rows {
                 if let Subject::Block { number, .. } = subject
                     && figures.threads == *threads
+                    && !figures.learns
                 {
                     totals.all.add(*number, figures);
                     if figures.txs >= LARGE_BLOCK_TXS {
@@ -163,6 +167,7 @@ pub(crate) mod examples {
             txs,
             gas: 21_000 * txs as u64,
             threads,
+            learns: false,
             bare,
             sequential: cost(sequential),
             parallel: cost(parallel),

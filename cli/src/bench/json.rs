@@ -56,6 +56,8 @@ struct Line<'a> {
     txs: usize,
     gas: u64,
     threads: usize,
+    /// Whether the parallel engine learns what contracts access.
+    learns: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     bare_ms: f64,
@@ -95,7 +97,8 @@ enum SubjectFields<'a> {
 impl<'a> Line<'a> {
     fn new(row: &'a Row) -> Self {
         let Row { subject, figures } = row;
-        let Figures { txs, gas, threads, bare, sequential, parallel, limit, stats } = figures;
+        let Figures { txs, gas, threads, learns, bare, sequential, parallel, limit, stats } =
+            figures;
         let (subject, seed) = match *subject {
             Subject::Workload { name, seed } => {
                 (SubjectFields::Workload { workload: name }, Some(seed))
@@ -108,6 +111,7 @@ impl<'a> Line<'a> {
             txs: *txs,
             gas: *gas,
             threads: *threads,
+            learns: *learns,
             seed,
             bare_ms: millis(*bare),
             sequential_ms: millis(sequential.time),

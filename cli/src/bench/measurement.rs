@@ -17,7 +17,7 @@ use std::{thread, time::Duration};
 /// the next arm starts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Runs every arm `repeat` times in [`rounds`] and gives the medians, for each number of threads.
+/// Runs every arm `repeat` times in [`rounds`] and gives the medians, for each parallel engine.
 ///
 /// # Errors
 ///
@@ -41,6 +41,7 @@ pub(crate) fn measure<DB: State>(
             txs: arms.transactions(),
             gas,
             threads: arms.threads(index),
+            learns: arms.learns(index),
             bare: of(Arm::Bare)?.0.time,
             sequential: of(Arm::Sequential)?.0,
             limit: of(Arm::Limit(index)).map(|(cost, _)| cost.time),
@@ -48,7 +49,7 @@ pub(crate) fn measure<DB: State>(
             stats: stats.clone()?,
         })
     };
-    Ok((0..arms.thread_counts()).map_while(figures).collect())
+    Ok((0..arms.engines()).map_while(figures).collect())
 }
 
 /// Runs each of `count` things once a round, for `repeat` rounds, and gives the runs of each.

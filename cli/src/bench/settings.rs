@@ -3,7 +3,7 @@
 use super::args::RunArgs;
 use crate::args::Format;
 use anyhow::{Context, ensure};
-use multilane::{ExecutorConfig, ParallelExecutor};
+use multilane::{ExecutorConfig, ParallelExecutor, analyzer::Profile};
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     /// Timed executions of each arm.
     pub(crate) repeat: usize,
     pub(crate) force_parallel: bool,
+    /// Whether there are executors that learn, beside those that do not.
+    pub(crate) learns: bool,
     pub(crate) format: Format,
     pub(crate) report: Option<PathBuf>,
     pub(crate) is_quiet: bool,
@@ -51,6 +53,7 @@ impl Settings {
             threads,
             repeat: args.repeat.get(),
             force_parallel: args.force_parallel,
+            learns: args.learn,
             format: args.format,
             report: args.report.clone(),
             is_quiet: args.quiet,
@@ -58,15 +61,21 @@ impl Settings {
         })
     }
 
-    /// One executor for each number of threads. They live as long as the run, as a node's would.
+    /// One executor for each number of threads; behind all of them, those that learn. They live as
+    /// long as the run, as a node's would.
     pub(crate) fn executors(&self) -> anyhow::Result<Vec<Arc<ParallelExecutor>>> {
         let executor = |threads: &usize| {
             let config = ExecutorConfig::new()
                 .with_threads(*threads)
                 .with_allow_sequential(!self.force_parallel);
-            ParallelExecutor::new(config).map(Arc::new).context("starting the worker threads")
+            ParallelExecutor::new(config).context("starting the worker threads")
         };
-        self.threads.iter().map(executor).collect()
+        let plain = self.threads.iter().map(|threads| executor(threads).map(Arc::new));
+        let profile = Arc::new(Profile::new());
+        let learning = self.threads.iter().filter(|_| self.learns).map(|threads| {
+            executor(threads).map(|executor| Arc::new(executor.with_profile(profile.clone())))
+        });
+        plain.chain(learning).collect()
     }
 }
 

@@ -85,7 +85,7 @@ fn print_rows(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
 
 fn cells(row: &Row) -> Vec<String> {
     let Row { subject, figures } = row;
-    let Figures { txs, gas, threads, bare, sequential, parallel, limit, stats } = figures;
+    let Figures { txs, gas, threads, learns, bare, sequential, parallel, limit, stats } = figures;
     let (mut cells, of_block) = match subject {
         Subject::Workload { name, .. } => (vec![(*name).to_owned()], false),
         Subject::Block { number, fork } => (vec![number.to_string(), (*fork).to_owned()], true),
@@ -111,7 +111,7 @@ fn cells(row: &Row) -> Vec<String> {
         show(figures.mgas_per_s().map(|rate| format!("{rate:.0}"))),
         // A block that ran sequentially has no conflicts.
         show(reason.is_none().then(|| grouped(stats.conflicts as u64))),
-        reason.unwrap_or("parallel").to_owned(),
+        format!("{}{}", reason.unwrap_or("parallel"), if *learns { ", learning" } else { "" }),
     ]);
     cells
 }

@@ -127,3 +127,16 @@ fn the_table_says_what_was_measured_where_and_how() {
         assert!(lines.next().is_some_and(|row| row.starts_with(name)), "{text}");
     }
 }
+
+#[test]
+fn executors_that_learn_have_rows_of_their_own() {
+    let arguments = ["amm", "--txs", "60", "--threads", "1,2", "--repeat", "1", "--learn"];
+    let output = run(&[&arguments[..], &["--format", "json"]].concat());
+    assert_exit(&output, 0);
+    let (rows, _) = json(&output);
+    let told = |row: &Value| (row["threads"].as_u64(), row["learns"].as_bool());
+    let expected =
+        [(1, false), (2, false), (1, true), (2, true)].map(|(n, learns)| (Some(n), Some(learns)));
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
+    assert!(stdout(&run(&arguments)).contains(", learning"));
+}

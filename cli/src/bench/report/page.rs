@@ -378,7 +378,7 @@ impl Page {
 
 fn figure_cells(row: &Row) -> Vec<(String, &'static str)> {
     let Row { subject, figures } = row;
-    let Figures { txs, gas, threads, bare, sequential, parallel, limit, stats } = figures;
+    let Figures { txs, gas, threads, bare, sequential, parallel, limit, stats, .. } = figures;
     let mut cells = match subject {
         Subject::Workload { name, .. } => vec![((*name).to_owned(), "word")],
         Subject::Block { number, fork } => {

@@ -31,6 +31,11 @@ impl Allowance {
         let _ = self.gas.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
+    /// Whether there is gas left.
+    pub(super) fn is_left(&self) -> bool {
+        self.gas.load(Ordering::Relaxed) > 0
+    }
+
     /// Takes gas, if there is any left; the last taker may overdraw.
     pub(super) fn take(&self, gas: u64) -> bool {
         let gas = i64::try_from(gas).unwrap_or(i64::MAX);

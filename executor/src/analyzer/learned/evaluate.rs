@@ -1,27 +1,33 @@
 //! The evaluator: a template and a real call give locations.
 //!
-//! Inner calls are evaluated by their own templates. What cannot be known is left out: every value
-//! here may be absent, and an absent one makes absent what depends on it.
+//! Runs [programs](super::program). Inner calls are evaluated by their own templates. What cannot be
+//! known is left out: every value here may be absent, and an absent one makes absent what depends
+//! on it.
 //!
 //! *Must not know*: how templates are learned, or where state comes from.
 
 use super::{
     arithmetic::compute,
+    bits::Bits,
+    byte_arena::{ByteArena, ByteRun},
     code_shape::immutable_at,
     explore::UnknownCall,
-    expression::{Call, Environment, Length, Node, NodeId, Segment, address_mask},
+    expression::{Environment, address_mask},
     profile::Templates,
-    template::{Basis, Rule, Site, SiteKind, Template, TemplateKey},
+    program::{Action, Condition, Deed, Operand, Part, Piece, Program, Recipe, Step},
+    record::FrameInputs,
+    resolver::{CodeId, Resolver},
 };
+use crate::keccak_cache::KeccakCache;
 use alloy_evm::EvmEnv;
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use multilane_state::StateLocation;
 use revm::{
     bytecode::opcode::{CALL, CALLCODE, DELEGATECALL},
     context::TxEnv,
     state::Bytecode,
 };
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 /// State as it is before the transaction, as well as it is known.
 pub(crate) trait StateView {
@@ -30,7 +36,7 @@ pub(crate) trait StateView {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)>;
 
     /// What a slot holds.
-    fn storage(&mut self, address: Address, slot: U256) -> Option<U256>;
+    fn storage(&mut self, address: Address, slot: U256) -> Bits;
 
     /// Whether anything has depended on what a slot holds, so that a new value is of interest.
     fn is_followed(&self, address: Address, slot: U256) -> bool;
@@ -71,144 +77,152 @@ pub struct LearnedAccess {
     pub writes: bool,
 }
 
-/// An access, with the value that is stored where it is known and of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An access, with the value that is stored as far as it is known and of interest.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub(super) location: StateLocation,
     pub(super) writes: bool,
-    pub(super) stored: Option<U256>,
-}
-
-/// Bytes, some of which may not be known.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PartialBytes {
-    bytes: Vec<u8>,
-    unknown: Vec<Range<usize>>,
-}
-
-impl PartialBytes {
-    pub(super) fn known(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), unknown: Vec::new() }
-    }
-
-    fn is_known(&self, range: Range<usize>) -> bool {
-        !self.unknown.iter().any(|gap| gap.start < range.end && range.start < gap.end)
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn push_unknown(&mut self, length: usize) {
-        let length = length.min(BYTES_MAX);
-        let start = self.bytes.len();
-        self.bytes.resize(start + length, 0);
-        if length > 0 {
-            self.unknown.push(start..start + length);
-        }
-    }
-
-    /// Appends a part of other bytes; zeros where it reaches beyond them.
-    fn push_part(&mut self, other: &Self, from: usize, length: usize) {
-        let length = length.min(BYTES_MAX);
-        let start = self.bytes.len();
-        let end = from.saturating_add(length).min(other.bytes.len());
-        if from < end {
-            self.bytes.extend_from_slice(&other.bytes[from..end]);
-        }
-        self.bytes.resize(start + length, 0);
-        for gap in &other.unknown {
-            let (gap_start, gap_end) = (gap.start.max(from), gap.end.min(from + length));
-            if gap_start < gap_end {
-                self.unknown.push(start + gap_start - from..start + gap_end - from);
-            }
-        }
-    }
-
-    /// The bytes, with a one wherever they are not known: numbers are mostly words.
-    pub(super) fn with_ones(&self) -> Bytes {
-        let mut bytes = self.bytes.clone();
-        for gap in &self.unknown {
-            if let Some(last) = bytes.get_mut(gap.end - 1) {
-                *last = 1;
-            }
-        }
-        bytes.into()
-    }
-
-    /// The word at an offset; zeros behind the end.
-    fn word(&self, at: usize) -> Option<U256> {
-        if !self.is_known(at..at.saturating_add(32)) {
-            return None;
-        }
-        let mut word = [0; 32];
-        if let Some(bytes) = self.bytes.get(at..) {
-            let length = bytes.len().min(32);
-            word[..length].copy_from_slice(&bytes[..length]);
-        }
-        Some(U256::from_be_bytes(word))
-    }
+    pub(super) stored: Bits,
 }
 
 /// The inputs of a call, as far as they are known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct CallInputs {
-    pub(super) code: Bytecode,
-    pub(super) this: Option<Address>,
-    pub(super) caller: Option<Address>,
+    pub(super) code: CodeId,
+    pub(super) this: Address,
+    pub(super) caller: Address,
     pub(super) value: Option<U256>,
-    pub(super) calldata: PartialBytes,
+    pub(super) calldata: ByteRun,
 }
 
 /// Calls within calls that are followed.
 const DEPTH_MAX: usize = 24;
 /// Calls of one transaction that are followed.
 const CALLS_MAX: usize = 256;
-/// Expressions within expressions, all calls together: what the stack is sure to hold.
-const NESTING_MAX: usize = 512;
-/// Bytes of one piece of calldata or returned data.
-const BYTES_MAX: usize = 128 * 1024;
+/// Steps of one transaction, all calls together. Bytes that are put together count as well.
+const STEPS_MAX: usize = 1 << 16;
+/// Bytes that count as a step.
+const BYTES_PER_STEP: usize = 64;
+/// Registers of one transaction that may be known in part.
+const PARTS_MAX: usize = 256;
+/// Hashes that are remembered, of one word and of two.
+const WORD_HASHES: usize = 1 << 10;
+const PAIR_HASHES: usize = 1 << 13;
+
+/// What is known of a register's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Register {
+    Unasked,
+    Known,
+    /// Some bits are known.
+    Partly,
+    Unknown,
+}
+
+/// What has become of one of a program's calls.
+#[derive(Clone, Debug, Default)]
+struct FollowedCall {
+    output: Option<ByteRun>,
+    /// What it accesses, as positions in the list.
+    accesses: Option<Range<usize>>,
+    is_made: bool,
+}
+
+/// Memory for evaluations, used again and again, and a memory of what was hashed.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) bytes: ByteArena,
+    /// Of the running calls, one behind the other. Values count where the register is known.
+    registers: Vec<Register>,
+    values: Vec<U256>,
+    /// Of registers that are known in part. Few are.
+    parts: Vec<(usize, Bits)>,
+    /// Positions of accesses, for writes of the same slots.
+    notes: Vec<Option<usize>>,
+    calls: Vec<FollowedCall>,
+    /// What the transaction is expected to access; with repetitions.
+    accesses: Vec<Access>,
+    /// Accesses of calls that were followed, but are not made.
+    unmade: Vec<Range<usize>>,
+    word_hashes: KeccakCache<32>,
+    pair_hashes: KeccakCache<64>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            bytes: ByteArena::default(),
+            registers: Vec::new(),
+            values: Vec::new(),
+            parts: Vec::new(),
+            notes: Vec::new(),
+            calls: Vec::new(),
+            accesses: Vec::new(),
+            unmade: Vec::new(),
+            word_hashes: KeccakCache::new(WORD_HASHES),
+            pair_hashes: KeccakCache::new(PAIR_HASHES),
+        }
+    }
+}
+
+impl Desk {
+    /// Makes ready for the next transaction.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.registers.clear();
+        self.parts.clear();
+        self.notes.clear();
+        self.calls.clear();
+        self.accesses.clear();
+        self.unmade.clear();
+    }
+
+    /// What the transaction is expected to access; with repetitions.
+    pub(super) fn accesses(&self) -> impl Iterator<Item = &Access> {
+        let is_made = |at: usize| !self.unmade.iter().any(|range| range.contains(&at));
+        let accesses = self.accesses.iter().enumerate();
+        accesses.filter(move |(at, _)| is_made(*at)).map(|(_, access)| access)
+    }
+
+    /// Notes an access.
+    pub(super) fn access(&mut self, access: Access) {
+        self.accesses.push(access);
+    }
+}
 
 /// Evaluates the calls of one transaction.
 pub(super) struct Evaluator<'a, V> {
     templates: &'a Templates,
+    resolver: &'a mut Resolver,
+    desk: &'a mut Desk,
     view: &'a mut V,
     surroundings: Surroundings,
     /// Whether only what is usual is expected, because finer predictions have failed.
     pub(super) is_cautious: bool,
     calls: usize,
-    /// Expressions that are being computed.
-    nesting: usize,
-    /// What the transaction is expected to access; with repetitions.
-    pub(super) accesses: Vec<Access>,
+    steps: usize,
     /// Calls for which there is no template, although they run code.
-    pub(super) unknown_calls: Vec<UnknownCall>,
-}
-
-/// What is known of an expression's value.
-#[derive(Clone, Copy, Debug, Default)]
-enum Memo {
-    #[default]
-    Unasked,
-    Known(U256),
-    Unknown,
-}
-
-/// A call that has been followed.
-struct Followed {
-    node: NodeId,
-    output: Option<PartialBytes>,
-    /// What it accesses, until it turns out that the call is made.
-    accesses: Vec<Access>,
-    is_made: bool,
+    pub(super) unknown_calls: usize,
+    /// Whether calls are wanted that could be tried out.
+    pub(super) explores: bool,
+    /// Those calls.
+    pub(super) explorable: Vec<UnknownCall>,
 }
 
 /// One call under evaluation.
-struct Frame<'t> {
-    template: &'t Template,
+struct Frame<'p> {
+    program: &'p Program,
     inputs: CallInputs,
-    memo: Vec<Memo>,
-    followed: Vec<Followed>,
+    /// Where its part of the desk's lists begins.
+    registers: usize,
+    notes: usize,
+    calls: usize,
+    /// Guards that have been asked for, those that are known, and those that hold, by bits.
+    asked: u128,
+    known: u128,
+    held: u128,
+    /// The literals that were looked at last, and what came of them.
+    literals: Option<(Part, Option<bool>)>,
     /// The sites of the samples that are most alike, once that is asked for.
     nearest: Option<u128>,
     depth: usize,
@@ -217,303 +231,471 @@ struct Frame<'t> {
 impl<'a, V: StateView> Evaluator<'a, V> {
     pub(super) fn new(
         templates: &'a Templates,
+        resolver: &'a mut Resolver,
+        desk: &'a mut Desk,
         view: &'a mut V,
         surroundings: Surroundings,
     ) -> Self {
         Self {
             templates,
+            resolver,
+            desk,
             view,
             surroundings,
             is_cautious: false,
             calls: 0,
-            nesting: 0,
-            accesses: Vec::new(),
-            unknown_calls: Vec::new(),
+            steps: 0,
+            unknown_calls: 0,
+            explores: false,
+            explorable: Vec::new(),
         }
     }
 
     /// Collects what a call accesses. Gives what it returns, where that is known.
     pub(super) fn call(
         &mut self,
-        template: &Template,
+        program: &Program,
         inputs: CallInputs,
         depth: usize,
-    ) -> Option<PartialBytes> {
-        let memo = vec![Memo::Unasked; template.nodes()];
-        let mut frame =
-            Frame { template, inputs, memo, followed: Vec::new(), nearest: None, depth };
+    ) -> Option<ByteRun> {
+        let mut frame = self.enter(program, inputs, depth);
         let mut output = None;
-        for (at, site) in template.sites().iter().enumerate() {
-            if !self.is_there(&mut frame, at, &site.rule) {
+        for action in &program.actions {
+            if !self.is_done(&mut frame, action) {
                 continue;
             }
-            match site.kind {
-                SiteKind::Slot | SiteKind::Write => self.slot(&mut frame, site),
-                SiteKind::Account => {
-                    if let Some(address) = self.value(&mut frame, site.node) {
+            self.take(&mut frame, action.steps);
+            match action.deed {
+                Deed::Slot(slot, note) => {
+                    if let Some(slot) = self.value(&frame, slot) {
+                        let at = self.slot(&frame, slot, false, Bits::UNKNOWN);
+                        if let Some(note) = note {
+                            self.desk.notes[frame.notes + usize::from(note)] = Some(at);
+                        }
+                    }
+                }
+                Deed::Write { slot, note, value } => self.write(&mut frame, slot, note, value),
+                Deed::Account(address) => {
+                    if let Some(address) = self.value(&frame, address) {
                         self.account(to_address(address), false);
                     }
                 }
-                SiteKind::Call => {
-                    let at = self.follow(&mut frame, site.node);
-                    let followed = &mut frame.followed[at];
-                    if !followed.is_made {
-                        followed.is_made = true;
-                        self.accesses.append(&mut followed.accesses);
-                    }
+                Deed::Call(call) => {
+                    self.desk.calls[frame.calls + usize::from(call)].is_made = true;
                 }
-                SiteKind::Output => {
-                    if let Node::Bytes(segments) = template.node(site.node) {
-                        output = self.bytes(&mut frame, segments);
-                    }
-                }
+                Deed::Output(pieces) => output = self.bytes(&frame, pieces),
             }
         }
+        self.leave(&frame);
         output
     }
 
-    /// What the guards of a template are for some inputs.
-    pub(super) fn guards(&mut self, template: &Template, inputs: CallInputs) -> Vec<Option<bool>> {
-        let memo = vec![Memo::Unasked; template.nodes()];
-        let mut frame =
-            Frame { template, inputs, memo, followed: Vec::new(), nearest: None, depth: 0 };
-        let truth = |value: U256| !value.is_zero();
-        template.guards().iter().map(|guard| self.value(&mut frame, *guard).map(truth)).collect()
+    /// What the guards of a program are for some inputs.
+    pub(super) fn guards(&mut self, program: &Program, inputs: CallInputs) -> Vec<Option<bool>> {
+        let mut frame = self.enter(program, inputs, 0);
+        let guards = 0..program.guards.len();
+        let guards = guards.map(|guard| self.guard(&mut frame, guard)).collect();
+        self.leave(&frame);
+        guards
     }
 
-    fn slot(&mut self, frame: &mut Frame<'_>, site: &Site) {
-        let (Some(this), Some(slot)) = (frame.inputs.this, self.value(frame, site.node)) else {
-            return;
+    fn enter<'p>(&mut self, program: &'p Program, inputs: CallInputs, depth: usize) -> Frame<'p> {
+        let desk = &mut *self.desk;
+        let frame = Frame {
+            program,
+            inputs,
+            registers: desk.registers.len(),
+            notes: desk.notes.len(),
+            calls: desk.calls.len(),
+            asked: 0,
+            known: 0,
+            held: 0,
+            literals: None,
+            nearest: None,
+            depth,
         };
-        let writes = site.kind == SiteKind::Write;
-        let stored = match site.value {
-            Some(value) if self.view.is_followed(this, slot) => self.value(frame, value),
-            _ => None,
+        let registers = frame.registers + program.steps.len();
+        desk.registers.resize(registers, Register::Unasked);
+        if desk.values.len() < registers {
+            desk.values.resize(registers, U256::ZERO);
+        }
+        desk.notes.resize(frame.notes + usize::from(program.notes), None);
+        desk.calls.resize(frame.calls + program.calls.len(), FollowedCall::default());
+        frame
+    }
+
+    fn leave(&mut self, frame: &Frame<'_>) {
+        let desk = &mut *self.desk;
+        desk.registers.truncate(frame.registers);
+        desk.notes.truncate(frame.notes);
+        for followed in desk.calls.drain(frame.calls..) {
+            if let (Some(accesses), false) = (followed.accesses, followed.is_made) {
+                desk.unmade.push(accesses);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        frame: &mut Frame<'_>,
+        slot: Operand,
+        note: Option<u16>,
+        value: Option<Recipe>,
+    ) {
+        let Some(slot) = self.value(frame, slot) else { return };
+        let stored = match value {
+            Some(Recipe { steps, result }) if self.view.is_followed(frame.inputs.this, slot) => {
+                self.take(frame, steps);
+                self.bits(frame, result)
+            }
+            _ => Bits::UNKNOWN,
         };
-        self.accesses.push(Access { location: StateLocation::Slot(this, slot), writes, stored });
+        let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
+        match note {
+            Some(at) => {
+                let access = &mut self.desk.accesses[at];
+                (access.writes, access.stored) = (true, stored);
+            }
+            None => {
+                self.slot(frame, slot, true, stored);
+            }
+        }
+    }
+
+    /// Notes an access to a slot. Gives its position.
+    fn slot(&mut self, frame: &Frame<'_>, slot: U256, writes: bool, stored: Bits) -> usize {
+        let location = StateLocation::Slot(frame.inputs.this, slot);
+        self.desk.accesses.push(Access { location, writes, stored });
+        self.desk.accesses.len() - 1
     }
 
     fn account(&mut self, address: Address, writes: bool) {
         let location = StateLocation::Account(address);
-        self.accesses.push(Access { location, writes, stored: None });
+        self.desk.access(Access { location, writes, stored: Bits::UNKNOWN });
     }
 
-    /// Whether a site is there, by its rule.
-    fn is_there(&mut self, frame: &mut Frame<'_>, site: usize, rule: &Rule) -> bool {
-        match &rule.basis {
-            Basis::Always => return true,
-            _ if self.is_cautious && !rule.usually => return false,
-            Basis::Guards(literals) => {
-                let mut is_known = true;
-                for (guard, expected) in literals {
-                    match self.guard(frame, *guard) {
-                        Some(holds) if holds != *expected => return false,
-                        Some(_) => {}
-                        None => is_known = false,
-                    }
-                }
-                if is_known {
-                    return true;
+    /// Whether an action is done, by its condition.
+    fn is_done(&mut self, frame: &mut Frame<'_>, action: &Action) -> bool {
+        match action.condition {
+            Condition::Always => return true,
+            _ if self.is_cautious && !action.usually => return false,
+            Condition::Literals(literals) => {
+                if let Some(hold) = self.literals(frame, literals) {
+                    return hold;
                 }
             }
-            Basis::Neighbours => {}
+            Condition::Neighbours => {}
         }
         let nearest = match frame.nearest {
             Some(nearest) => nearest,
             None => self.nearest(frame),
         };
-        nearest >> site & 1 == 1
+        nearest >> action.site & 1 == 1
     }
 
-    fn guard(&mut self, frame: &mut Frame<'_>, guard: u8) -> Option<bool> {
-        let condition = frame.template.guard(guard)?;
-        self.value(frame, condition).map(|value| !value.is_zero())
+    /// Whether all of some literals hold. `None` if that cannot be known.
+    fn literals(&mut self, frame: &mut Frame<'_>, literals: Part) -> Option<bool> {
+        // Actions under the same conditions follow one another.
+        if let Some((last, hold)) = frame.literals
+            && last == literals
+        {
+            return hold;
+        }
+        let mut all = Some(true);
+        for literal in &frame.program.literals[literals.range()] {
+            match self.guard(frame, usize::from(literal.guard)) {
+                Some(holds) if holds == literal.holds => {}
+                Some(_) => {
+                    all = Some(false);
+                    break;
+                }
+                None => all = None,
+            }
+        }
+        frame.literals = Some((literals, all));
+        all
+    }
+
+    fn guard(&mut self, frame: &mut Frame<'_>, guard: usize) -> Option<bool> {
+        let bit = 1_u128 << guard;
+        if frame.asked & bit == 0 {
+            frame.asked |= bit;
+            let Recipe { steps, result } = frame.program.guards.get(guard).copied().flatten()?;
+            self.take(frame, steps);
+            if let Some(value) = self.value(frame, result) {
+                frame.known |= bit;
+                frame.held |= if value.is_zero() { 0 } else { bit };
+            }
+        }
+        (frame.known & bit != 0).then_some(frame.held & bit != 0)
     }
 
     /// The sites of the samples that are most alike.
     fn nearest(&mut self, frame: &mut Frame<'_>) -> u128 {
-        let (mut known, mut held) = (0, 0);
-        for guard in frame.template.compared_guards() {
-            if let Some(holds) = self.guard(frame, guard) {
-                known |= 1 << guard;
-                held |= u128::from(holds) << guard;
-            }
+        let majority = &frame.program.majority;
+        let mut asked = majority.asked();
+        while asked != 0 {
+            self.guard(frame, asked.trailing_zeros() as usize);
+            asked &= asked - 1;
         }
-        let nearest = frame.template.nearest(known, held);
+        let nearest = majority.nearest(frame.known, frame.held);
         frame.nearest = Some(nearest);
         nearest
     }
 
-    fn value(&mut self, frame: &mut Frame<'_>, id: NodeId) -> Option<U256> {
-        match frame.memo[id.get()] {
-            Memo::Known(value) => return Some(value),
-            Memo::Unknown => return None,
-            Memo::Unasked => {}
+    /// Takes steps that have not been taken yet.
+    fn take(&mut self, frame: &mut Frame<'_>, steps: Part) {
+        let program = frame.program;
+        for step in &program.order[steps.range()] {
+            let at = usize::from(*step);
+            if self.desk.registers[frame.registers + at] != Register::Unasked {
+                continue;
+            }
+            self.steps += 1;
+            if self.steps >= STEPS_MAX {
+                self.desk.registers[frame.registers + at] = Register::Unknown;
+                continue;
+            }
+            let step = &program.steps[at];
+            let value = self.compute(frame, step);
+            let place = frame.registers + at;
+            self.desk.registers[place] = match value {
+                Some(value) => {
+                    self.desk.values[place] = value;
+                    Register::Known
+                }
+                None => self.compute_part(frame, step, place),
+            };
         }
-        if self.nesting == NESTING_MAX {
-            return None;
-        }
-        self.nesting += 1;
-        let value = self.compute(frame, id);
-        self.nesting -= 1;
-        frame.memo[id.get()] = value.map_or(Memo::Unknown, Memo::Known);
-        value
     }
 
-    fn compute(&mut self, frame: &mut Frame<'_>, id: NodeId) -> Option<U256> {
-        let template = frame.template;
-        match template.node(id) {
-            Node::Constant(value) => Some(*value),
-            Node::Environment(fact) => self.fact(frame, *fact),
-            Node::Immutable(position) => {
-                immutable_at(frame.inputs.code.original_byte_slice(), *position as usize)
+    /// Where a register is not known, some of its bits may be.
+    fn compute_part(&mut self, frame: &Frame<'_>, step: &Step, place: usize) -> Register {
+        let bits = match *step {
+            Step::Load(slot) => {
+                let slot = self.value(frame, slot);
+                slot.map_or(Bits::UNKNOWN, |slot| self.view.storage(frame.inputs.this, slot))
             }
-            Node::CalldataWord(offset) => {
-                let offset = self.value(frame, *offset)?;
+            Step::Apply(instruction, [a, b, _]) => {
+                Bits::apply(instruction, self.bits(frame, a), self.bits(frame, b))
+            }
+            _ => Bits::UNKNOWN,
+        };
+        if let Some(value) = bits.whole() {
+            self.desk.values[place] = value;
+            return Register::Known;
+        }
+        if bits.is_known_at_all() && self.desk.parts.len() < PARTS_MAX {
+            self.desk.parts.push((place, bits));
+            return Register::Partly;
+        }
+        Register::Unknown
+    }
+
+    /// An operand, as far as it is known.
+    fn bits(&self, frame: &Frame<'_>, operand: Operand) -> Bits {
+        if let Some(value) = self.value(frame, operand) {
+            return Bits::of(value);
+        }
+        let Ok(register) = operand.place() else { return Bits::UNKNOWN };
+        let place = frame.registers + register;
+        if self.desk.registers[place] != Register::Partly {
+            return Bits::UNKNOWN;
+        }
+        // The last of this place: earlier ones are of calls that have ended.
+        let mut parts = self.desk.parts.iter().rev();
+        parts.find(|(at, _)| *at == place).map_or(Bits::UNKNOWN, |(_, bits)| *bits)
+    }
+
+    /// An operand's value. The steps to it have been taken.
+    fn value(&self, frame: &Frame<'_>, operand: Operand) -> Option<U256> {
+        match operand.place() {
+            Ok(register) => {
+                let place = frame.registers + register;
+                let is_known = self.desk.registers[place] == Register::Known;
+                is_known.then(|| self.desk.values[place])
+            }
+            Err(constant) => Some(frame.program.constants[constant]),
+        }
+    }
+
+    fn compute(&mut self, frame: &mut Frame<'_>, step: &Step) -> Option<U256> {
+        match *step {
+            Step::Environment(fact) => self.fact(frame, fact),
+            Step::Immutable(position) => {
+                let code = self.resolver.bytecode(frame.inputs.code);
+                immutable_at(code.original_byte_slice(), position as usize)
+            }
+            Step::CalldataWord(offset) => {
+                let offset = self.value(frame, offset)?;
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                frame.inputs.calldata.word(offset)
+                self.desk.bytes.word(frame.inputs.calldata, offset)
             }
-            Node::Load(slot) => {
-                let slot = self.value(frame, *slot)?;
-                self.view.storage(frame.inputs.this?, slot)
+            Step::Load(slot) => {
+                let slot = self.value(frame, slot)?;
+                self.view.storage(frame.inputs.this, slot).whole()
             }
-            Node::Apply(instruction, operands) => {
-                let mut values = [U256::ZERO; 3];
-                let arity = super::expression::arity(*instruction);
-                for (value, operand) in values.iter_mut().zip(&operands[..arity]) {
-                    *value = self.value(frame, *operand)?;
-                }
-                compute(*instruction, values)
+            Step::Apply(instruction, operands) => {
+                let [a, b, c] = operands;
+                let values = [self.value(frame, a)?, self.value(frame, b)?, self.value(frame, c)?];
+                compute(instruction, values)
             }
-            Node::Keccak(segments) => {
-                let bytes = self.bytes(frame, segments)?;
-                bytes.unknown.is_empty().then(|| keccak256(&bytes.bytes).into())
+            Step::HashWord(word) => {
+                let word = self.value(frame, word)?;
+                Some(self.desk.word_hashes.hash(&word.to_be_bytes()).into())
             }
-            Node::Bytes(segments) => self.bytes(frame, segments)?.word(0),
-            Node::Call(_) => None,
-            Node::ReturnWord(call, offset) => {
-                let at = self.follow(frame, *call);
-                let output = frame.followed[at].output.as_ref()?;
-                output.word(*offset as usize)
+            Step::HashPair([first, second]) => {
+                let (first, second) = (self.value(frame, first)?, self.value(frame, second)?);
+                let mut input = [0; 64];
+                input[..32].copy_from_slice(&first.to_be_bytes::<32>());
+                input[32..].copy_from_slice(&second.to_be_bytes::<32>());
+                Some(self.desk.pair_hashes.hash(&input).into())
             }
+            Step::Hash(pieces) => {
+                let run = self.bytes(frame, pieces)?;
+                let bytes = self.desk.bytes.known(run)?;
+                let hash = match bytes.try_into() {
+                    Ok(pair) => self.desk.pair_hashes.hash(pair),
+                    Err(_) => keccak256(bytes),
+                };
+                Some(hash.into())
+            }
+            Step::Bytes(pieces) => {
+                let run = self.bytes(frame, pieces)?;
+                self.desk.bytes.word(run, 0)
+            }
+            Step::Call(call) => {
+                self.follow(frame, usize::from(call));
+                None
+            }
+            Step::ReturnWord(call, offset) => {
+                let output = self.desk.calls[frame.calls + usize::from(call)].output?;
+                self.desk.bytes.word(output, offset as usize)
+            }
+            Step::Unknown => None,
         }
     }
 
     fn fact(&self, frame: &Frame<'_>, fact: Environment) -> Option<U256> {
         let number = |address: Address| U256::from_be_bytes(address.into_word().0);
         match fact {
-            Environment::This => frame.inputs.this.map(number),
-            Environment::Caller => frame.inputs.caller.map(number),
+            Environment::This => Some(number(frame.inputs.this)),
+            Environment::Caller => Some(number(frame.inputs.caller)),
             Environment::Value => frame.inputs.value,
             Environment::Origin => Some(number(self.surroundings.origin)),
             Environment::Beneficiary => Some(number(self.surroundings.beneficiary)),
             Environment::Timestamp => Some(self.surroundings.timestamp),
             Environment::Number => Some(self.surroundings.number),
-            Environment::CalldataSize => Some(U256::from(frame.inputs.calldata.bytes.len())),
+            Environment::CalldataSize => Some(U256::from(frame.inputs.calldata.len())),
         }
     }
 
-    /// Puts bytes together. `None` where not even their length is known.
-    fn bytes(&mut self, frame: &mut Frame<'_>, segments: &[Segment]) -> Option<PartialBytes> {
-        let mut all = PartialBytes::default();
-        for segment in segments {
-            match segment {
-                Segment::Constant(bytes) => all.push(bytes),
-                Segment::Opaque(length) => all.push_unknown(*length as usize),
-                Segment::Word(id, from, length) => {
-                    let (from, length) = (usize::from(*from), usize::from(*length));
-                    match self.value(frame, *id) {
+    /// Puts bytes together, of values that are there already. `None` where not even their length
+    /// is known, or they are too many.
+    fn bytes(&mut self, frame: &Frame<'_>, pieces: Part) -> Option<ByteRun> {
+        let begun = self.desk.bytes.begin();
+        let is_complete = self.push_pieces(frame, pieces).is_some();
+        let run = self.desk.bytes.end(begun);
+        self.steps += run.map_or(0, |run| run.len() / BYTES_PER_STEP);
+        run.filter(|_| is_complete)
+    }
+
+    fn push_pieces(&mut self, frame: &Frame<'_>, pieces: Part) -> Option<()> {
+        for piece in &frame.program.pieces[pieces.range()] {
+            match *piece {
+                Piece::Constant(part) => {
+                    self.desk.bytes.push(&frame.program.bytes[part.range()]);
+                }
+                Piece::Opaque(length) => self.desk.bytes.push_unknown(length as usize),
+                Piece::Word(word, from, length) => {
+                    let (from, length) = (usize::from(from), usize::from(length));
+                    match self.value(frame, word) {
                         Some(value) => {
-                            all.push(&value.to_be_bytes::<32>()[from..(from + length).min(32)]);
+                            let bytes = value.to_be_bytes::<32>();
+                            self.desk.bytes.push(&bytes[from..from + length]);
                         }
-                        None => all.push_unknown(length),
+                        None => self.desk.bytes.push_unknown(length),
                     }
                 }
-                Segment::Return(call, from, length) => {
-                    let at = self.follow(frame, *call);
-                    match &frame.followed[at].output {
-                        Some(output) => all.push_part(output, *from as usize, *length as usize),
-                        None => all.push_unknown(*length as usize),
+                Piece::Return(call, from, length) => {
+                    let (from, length) = (from as usize, length as usize);
+                    match self.desk.calls[frame.calls + usize::from(call)].output {
+                        Some(output) => self.desk.bytes.push_part(output, from, length),
+                        None => self.desk.bytes.push_unknown(length),
                     }
                 }
-                Segment::Calldata(offset, length) => {
-                    let length = match length {
-                        Length::Fixed(length) => *length as usize,
-                        Length::Of(id) => usize::try_from(self.value(frame, *id)?).ok()?,
-                    };
-                    if length > BYTES_MAX {
-                        return None;
-                    }
-                    match self.value(frame, *offset) {
+                Piece::Calldata(offset, length) => {
+                    let length = usize::try_from(self.value(frame, length)?).unwrap_or(usize::MAX);
+                    match self.value(frame, offset) {
                         Some(offset) => {
-                            let offset = usize::try_from(offset).unwrap_or(usize::MAX / 2);
-                            all.push_part(&frame.inputs.calldata, offset, length);
+                            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                            self.desk.bytes.push_part(frame.inputs.calldata, offset, length);
                         }
-                        None => all.push_unknown(length),
+                        None => self.desk.bytes.push_unknown(length),
                     }
                 }
             }
-            if all.bytes.len() > BYTES_MAX {
-                return None;
-            }
         }
-        Some(all)
+        Some(())
     }
 
-    /// Follows an inner call, once. Gives its place in the list.
-    fn follow(&mut self, frame: &mut Frame<'_>, id: NodeId) -> usize {
-        if let Some(at) = frame.followed.iter().position(|followed| followed.node == id) {
-            return at;
-        }
-        let before = self.accesses.len();
-        let output = match frame.template.node(id) {
-            Node::Call(call) => self.inner_call(frame, call),
-            _ => None,
-        };
-        let accesses = self.accesses.split_off(before);
-        frame.followed.push(Followed { node: id, output, accesses, is_made: false });
-        frame.followed.len() - 1
+    /// Follows an inner call. Whether it is made is another question.
+    fn follow(&mut self, frame: &Frame<'_>, call: usize) {
+        let before = self.desk.accesses.len();
+        let output = self.inner_call(frame, call);
+        let accesses = Some(before..self.desk.accesses.len());
+        let followed = &mut self.desk.calls[frame.calls + call];
+        (followed.output, followed.accesses) = (output, accesses);
     }
 
-    fn inner_call(&mut self, frame: &mut Frame<'_>, call: &Call) -> Option<PartialBytes> {
+    fn inner_call(&mut self, frame: &Frame<'_>, call: usize) -> Option<ByteRun> {
+        let call = frame.program.calls[call];
         let to = to_address(self.value(frame, call.to)?);
         let value = call.value.and_then(|value| self.value(frame, value));
         let pays = call.instruction == CALL && value.is_some_and(|value| !value.is_zero());
         self.account(to, pays);
-        if pays && let Some(this) = frame.inputs.this {
+        let CallInputs { this, caller, value: own_value, .. } = frame.inputs;
+        if pays {
             self.account(this, true);
         }
         if frame.depth == DEPTH_MAX || self.calls == CALLS_MAX {
             return None;
         }
         self.calls += 1;
-        let calldata = self.bytes(frame, &call.input)?;
-        let (shape, code) = self.view.code(to)?;
-        let selector_is_known = calldata.is_known(0..calldata.bytes.len().min(4));
-        let key = TemplateKey::new(shape, &calldata.bytes);
-        let template: Option<Arc<Template>> =
-            selector_is_known.then(|| self.templates.get(&key)).flatten();
-        let Frame { inputs, depth, .. } = frame;
+        let calldata = self.bytes(frame, call.input)?;
+        let view = &mut *self.view;
+        let code = self.resolver.code(to, || view.code(to))?;
         let inputs = match call.instruction {
-            DELEGATECALL => {
-                let CallInputs { this, caller, value, .. } = *inputs;
-                CallInputs { code, this, caller, value, calldata }
-            }
-            CALLCODE => {
-                CallInputs { code, this: inputs.this, caller: inputs.this, value, calldata }
-            }
-            _ => CallInputs { code, this: Some(to), caller: inputs.this, value, calldata },
+            DELEGATECALL => CallInputs { code, this, caller, value: own_value, calldata },
+            CALLCODE => CallInputs { code, this, caller: this, value, calldata },
+            _ => CallInputs { code, this: to, caller: this, value, calldata },
         };
-        let depth = *depth + 1;
-        match template {
-            Some(template) => self.call(&template, inputs, depth),
+        let selector = self.desk.bytes.selector(calldata)?;
+        match self.resolver.program(self.templates, code, selector) {
+            Some(resolved) => self.call(&resolved.program, inputs, frame.depth + 1),
             None => {
-                if selector_is_known {
-                    self.unknown_calls.extend(UnknownCall::of(key, &inputs));
-                }
+                self.unknown_call(selector, &inputs);
                 None
             }
         }
+    }
+
+    fn unknown_call(&mut self, selector: Option<[u8; 4]>, inputs: &CallInputs) {
+        self.unknown_calls += 1;
+        let key = self.resolver.key(inputs.code, selector);
+        if !self.explores || self.templates.was_explored(&key) {
+            return;
+        }
+        self.explorable.push(UnknownCall {
+            key,
+            inputs: FrameInputs {
+                code: self.resolver.bytecode(inputs.code).clone(),
+                this: inputs.this,
+                caller: inputs.caller,
+                value: inputs.value.unwrap_or_default(),
+                calldata: self.desk.bytes.with_ones(inputs.calldata),
+            },
+        });
     }
 }
 

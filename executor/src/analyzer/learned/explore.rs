@@ -8,8 +8,9 @@
 //! *Must not know*: when that is worth it.
 
 use super::{
+    bits::Bits,
     code_shape::CodeShapes,
-    evaluate::{CallInputs, StateView},
+    evaluate::StateView,
     profile::Profile,
     record::{FrameInputs, Recorder, Sample},
     template::TemplateKey,
@@ -37,22 +38,6 @@ const MISFIT_GAS: u64 = 21_000;
 pub(super) struct UnknownCall {
     pub(super) key: TemplateKey,
     pub(super) inputs: FrameInputs,
-}
-
-impl UnknownCall {
-    /// The call with these inputs. `None` if too little is known of them.
-    pub(super) fn of(key: TemplateKey, inputs: &CallInputs) -> Option<Self> {
-        Some(Self {
-            key,
-            inputs: FrameInputs {
-                code: inputs.code.clone(),
-                this: inputs.this?,
-                caller: inputs.caller?,
-                value: inputs.value.unwrap_or_default(),
-                calldata: inputs.calldata.with_ones(),
-            },
-        })
-    }
 }
 
 /// Executes an unknown call, and learns from it. Gives the gas that it took.
@@ -147,8 +132,8 @@ impl<S: StateSource> StateView for Stage<'_, '_, S> {
         self.view.code(address)
     }
 
-    fn storage(&mut self, address: Address, slot: U256) -> Option<U256> {
-        self.view.peek(address, slot)
+    fn storage(&mut self, address: Address, slot: U256) -> Bits {
+        self.view.peek(address, slot).map_or(Bits::UNKNOWN, Bits::of)
     }
 
     fn is_followed(&self, _: Address, _: U256) -> bool {

@@ -163,6 +163,12 @@ impl Arena {
         &self.nodes[id.get()]
     }
 
+    /// Whether the node is a word of which some bytes are not known.
+    pub(super) fn is_partial(&self, id: NodeId) -> bool {
+        let is_opaque = |segment: &Segment| matches!(segment, Segment::Opaque(_));
+        matches!(self.get(id), Node::Bytes(segments) if segments.iter().any(is_opaque))
+    }
+
     /// How many nodes the expression has.
     pub(super) fn weight(&self, id: NodeId) -> u16 {
         self.weights[id.get()]

@@ -81,7 +81,7 @@ impl<'a> Learner<'a> {
             let prediction = self.predictions.get(index).and_then(Option::as_ref);
             calls
                 && prediction.is_none_or(|prediction| {
-                    index.is_multiple_of(REVIEWED_SHARE) || self.profile.doubts(prediction)
+                    index.is_multiple_of(REVIEWED_SHARE) || Profile::doubts(prediction)
                 })
         };
         self.transactions.iter().enumerate().map(is_studied).collect()

@@ -130,17 +130,15 @@ impl ShadowMemory {
     pub(super) fn segments(&self, start: usize, bytes: &[u8], arena: &mut Arena) -> Vec<Segment> {
         let mut segments = Vec::new();
         let mut position = 0;
-        let constant = |segments: &mut Vec<Segment>, range: Range<usize>| {
-            if !range.is_empty() {
-                segments.push(Segment::Constant(bytes[range].into()));
-            }
-        };
         for (offset, length, source) in self.pieces(start..start.saturating_add(bytes.len())) {
-            constant(&mut segments, position..offset);
+            append(&mut segments, Segment::Constant(bytes[position..offset].into()));
             position = offset + length;
-            segments.push(segment(source, length, arena));
+            match source {
+                Source::Word(id, from) => append_word(&mut segments, id, from, length, arena),
+                _ => append(&mut segments, segment(source, length, arena)),
+            }
         }
-        constant(&mut segments, position..bytes.len());
+        append(&mut segments, Segment::Constant(bytes[position..].into()));
         segments
     }
 
@@ -152,7 +150,7 @@ impl ShadowMemory {
             [Segment::Word(id, 0, 32)] => Origin::Known(id),
             [Segment::Calldata(offset, _)] => arena.origin(Node::CalldataWord(offset)),
             [Segment::Return(call, from, 32)] => arena.origin(Node::ReturnWord(call, from)),
-            _ if has_opaque(&segments) => Origin::Opaque,
+            [Segment::Opaque(_)] => Origin::Opaque,
             _ => arena.origin(Node::Bytes(segments.into())),
         }
     }
@@ -161,6 +159,78 @@ impl ShadowMemory {
 /// Whether some of the bytes are not known.
 pub(super) fn has_opaque(segments: &[Segment]) -> bool {
     segments.iter().any(|segment| matches!(segment, Segment::Opaque(_)))
+}
+
+/// Appends a segment; to the last one, where they belong together.
+fn append(segments: &mut Vec<Segment>, next: Segment) {
+    match (segments.last_mut(), next) {
+        (_, Segment::Constant(bytes)) if bytes.is_empty() => {}
+        (Some(Segment::Constant(last)), Segment::Constant(bytes)) => {
+            *last = [&**last, &*bytes].concat().into();
+        }
+        (Some(Segment::Word(last, from, length)), Segment::Word(id, start, more))
+            if *last == id && *from + *length == start =>
+        {
+            *length += more;
+        }
+        (Some(Segment::Return(last, from, length)), Segment::Return(call, start, more))
+            if *last == call && from.checked_add(*length) == Some(start) =>
+        {
+            *length += more;
+        }
+        (Some(Segment::Opaque(length)), Segment::Opaque(more)) => *length += more,
+        (_, next) => segments.push(next),
+    }
+}
+
+/// Appends bytes of a word. A word that was itself put together is taken apart again: code that
+/// copies memory word by word cuts words at any byte, and what it copies is whole again in the end.
+fn append_word(
+    segments: &mut Vec<Segment>,
+    id: NodeId,
+    from: usize,
+    length: usize,
+    arena: &mut Arena,
+) {
+    let parts = match arena.get(id) {
+        Node::Bytes(parts) if parts.iter().all(|part| fixed_length(part).is_some()) => {
+            parts.clone()
+        }
+        _ => return append(segments, Segment::Word(id, from as u8, length as u8)),
+    };
+    let mut start = 0;
+    for part in &parts {
+        let end = start + fixed_length(part).unwrap_or_default();
+        let (first, last) = (start.max(from), end.min(from + length));
+        if first < last {
+            let (skip, length) = (first - start, last - first);
+            let cut = match part {
+                Segment::Constant(bytes) => Segment::Constant(bytes[skip..skip + length].into()),
+                Segment::Word(id, from, _) => Segment::Word(*id, from + skip as u8, length as u8),
+                Segment::Return(call, from, _) => {
+                    Segment::Return(*call, from + skip as u32, length as u32)
+                }
+                Segment::Calldata(offset, _) => {
+                    segment(Source::Calldata(*offset, skip, None), length, arena)
+                }
+                Segment::Opaque(_) => Segment::Opaque(length as u32),
+            };
+            append(segments, cut);
+        }
+        start = end;
+    }
+}
+
+/// The length of a segment, in bytes, if it is always the same.
+fn fixed_length(segment: &Segment) -> Option<usize> {
+    match segment {
+        Segment::Constant(bytes) => Some(bytes.len()),
+        Segment::Word(_, _, length) => Some(usize::from(*length)),
+        Segment::Calldata(_, Length::Fixed(length))
+        | Segment::Return(_, _, length)
+        | Segment::Opaque(length) => Some(*length as usize),
+        Segment::Calldata(_, Length::Of(_)) => None,
+    }
 }
 
 fn segment(source: Source, length: usize, arena: &mut Arena) -> Segment {
@@ -240,6 +310,30 @@ mod tests {
                 .into(),
             ))
         });
+    }
+
+    #[test]
+    fn what_is_copied_word_by_word_is_whole_again() {
+        let mut arena = Arena::default();
+        let [from, to] = [Environment::This, Environment::Caller].map(|f| word(&mut arena, f));
+        let mut memory = ShadowMemory::default();
+        memory.write_word(4, Origin::Known(from));
+        memory.write_word(36, Origin::Known(to));
+        memory.write_word(68, Origin::Opaque);
+        // A call's data, behind a selector, is copied from 0 to 200.
+        for at in [0, 32, 64] {
+            let copied = memory.word(at, &[7; 32], &mut arena);
+            memory.write_word(200 + at, copied);
+        }
+        assert_eq!(
+            memory.segments(200, &[7; 96], &mut arena),
+            [
+                Segment::Constant([7; 4].into()),
+                Segment::Word(from, 0, 32),
+                Segment::Word(to, 0, 32),
+                Segment::Opaque(28),
+            ]
+        );
     }
 
     #[test]

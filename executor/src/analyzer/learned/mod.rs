@@ -20,16 +20,22 @@
 
 mod allowance;
 mod arithmetic;
+mod bits;
+mod byte_arena;
 mod code_shape;
 mod codec;
+mod compile;
 mod evaluate;
 mod explore;
 mod expression;
 mod learner;
+mod majority;
 mod memory;
 mod profile;
+mod program;
 mod record;
 mod replay;
+mod resolver;
 mod template;
 mod view;
 

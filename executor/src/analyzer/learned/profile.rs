@@ -7,26 +7,28 @@
 
 use super::{
     allowance::Allowance,
+    bits::Bits,
     code_shape::CodeShapes,
     codec::{ProfileError, decode, encode},
-    evaluate::{
-        Access, CallInputs, Evaluator, LearnedAccess, PartialBytes, StateView, Surroundings,
-    },
+    compile::{Scope, compile},
+    evaluate::{Access, CallInputs, Desk, Evaluator, LearnedAccess, StateView, Surroundings},
     explore::{UnknownCall, explore, would_write},
     learner::teach,
+    program::Program,
     record::{FrameInputs, Sample},
+    resolver::Resolver,
     template::{Template, TemplateKey},
     view::SourceView,
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, map::HashMap};
 use core::fmt;
 use dashmap::{DashMap, DashSet};
 use multilane_state::StateLocation;
 use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind, state::EvmState};
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -36,10 +38,26 @@ pub(super) struct Templates {
     entries: DashMap<TemplateKey, Entry>,
     /// Counts lookups: the time by which the least useful template is found.
     clock: AtomicU64,
+    /// Counts changes, so that whoever remembers a template knows when to look again.
+    generation: AtomicU64,
+    /// Functions that have been explored, or could not be.
+    explored: DashSet<TemplateKey>,
+}
+
+/// A template as it is looked up for predictions.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    pub(super) program: Arc<Program>,
+    /// Whether predictions by this template have mostly been wrong lately.
+    pub(super) is_unreliable: bool,
+    /// Whether the template has not proved itself yet, or was wrong lately.
+    pub(super) is_doubted: bool,
 }
 
 struct Entry {
     template: Arc<Template>,
+    /// Made when it is first asked for; `None` if the template is too large for one.
+    program: OnceLock<Option<Arc<Program>>>,
     /// When the template was last asked for.
     used: AtomicU64,
     /// Share of the predicted slots that were accessed, the latest predictions counting most, in
@@ -52,17 +70,41 @@ struct Entry {
 
 impl Templates {
     /// The template for a key.
-    pub(super) fn get(&self, key: &TemplateKey) -> Option<Arc<Template>> {
+    fn get(&self, key: &TemplateKey) -> Option<Arc<Template>> {
         let entry = self.entries.get(key)?;
-        // Relaxed: the order of uses only decides what is evicted.
-        entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.note_use(&entry);
         Some(Arc::clone(&entry.template))
     }
 
-    /// Whether predictions by this template have mostly been wrong lately.
-    fn is_unreliable(&self, key: &TemplateKey) -> bool {
-        let entry = self.entries.get(key);
-        entry.is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 5 * 3)
+    /// The program for a key, and what is thought of it.
+    pub(super) fn resolve(&self, key: &TemplateKey) -> Option<Resolved> {
+        let entry = self.entries.get(key)?;
+        self.note_use(&entry);
+        let make = || compile(&entry.template, Scope::Prediction).map(Arc::new);
+        let program = Arc::clone(entry.program.get_or_init(make).as_ref()?);
+        let precision = entry.precision.load(Ordering::Relaxed);
+        let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
+        Some(Resolved {
+            program,
+            is_unreliable: precision < PRECISION_ONE / 5 * 3,
+            is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
+        })
+    }
+
+    fn note_use(&self, entry: &Entry) {
+        // Relaxed: the order of uses only decides what is evicted.
+        entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Moves with each change of a template.
+    pub(super) fn generation(&self) -> u64 {
+        // Relaxed: who looks a moment too early finds an older template, which does no harm.
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Whether a function has been explored, or could not be.
+    pub(super) fn was_explored(&self, key: &TemplateKey) -> bool {
+        self.explored.contains(key)
     }
 
     /// Notes that a prediction was right in everything.
@@ -70,18 +112,6 @@ impl Templates {
         if let Some(entry) = self.entries.get(key) {
             entry.confirmed.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// How many predictions were right since the template was changed.
-    fn confirmed(&self, key: &TemplateKey) -> u32 {
-        self.entries.get(key).map_or(0, |entry| entry.confirmed.load(Ordering::Relaxed))
-    }
-
-    /// Whether the latest predictions by this template named slots that were not accessed.
-    fn has_erred(&self, key: &TemplateKey) -> bool {
-        let entry = self.entries.get(key);
-        entry
-            .is_some_and(|entry| entry.precision.load(Ordering::Relaxed) < PRECISION_ONE / 100 * 99)
     }
 
     /// Notes how a prediction turned out: how many slots it named, and how many of them were right.
@@ -105,10 +135,12 @@ pub struct Profile {
     pub(super) lessons: Allowance,
     /// What may be spent on functions that nobody has called.
     exploring: Allowance,
-    /// Functions that have been explored, or could not be.
-    explored: DashSet<TemplateKey>,
+    /// Memory for evaluations that nobody uses at the moment.
+    desks: Mutex<Vec<Desk>>,
     bytes: AtomicUsize,
     bytes_max: usize,
+    /// Counts samples of settled templates.
+    settled_samples: AtomicU32,
     /// Held while samples are merged, so that none is lost to another one of the same template.
     merging: Mutex<()>,
 }
@@ -117,24 +149,31 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LearnedPrediction {
-    /// Sorted; each location once.
+    /// Each location once, in no particular order.
     pub accesses: Vec<LearnedAccess>,
     /// Inner calls that no template is known for.
     pub unknown_calls: usize,
     /// Samples that the template of the called function was made from.
     pub samples: u32,
     key: TemplateKey,
+    /// Whether the template has not proved itself yet, or was wrong lately.
+    is_doubted: bool,
 }
 
+/// Desks that are kept for the next block.
+const DESKS_MAX: usize = 8;
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
 /// Right predictions from which on a template counts as proven.
 const PROVEN_FROM: u32 = 4;
 /// One, in fixed point.
 const PRECISION_ONE: u32 = 1 << 16;
-/// Gas that blocks use for one unit of gas to learn, and to explore, with.
-const LESSON_SHARE: u64 = 64;
-const EXPLORING_SHARE: u64 = 128;
+/// Gas that blocks use for one unit of gas to learn, and to explore, with. A lesson takes about ten
+/// times as long as the execution that it repeats.
+const LESSON_SHARE: u64 = 1024;
+const EXPLORING_SHARE: u64 = 1024;
+/// Of so many samples of a settled template, one is taken in.
+const SETTLED_SHARE: u32 = 8;
 /// Functions of which it is remembered that they were explored.
 const EXPLORED_MAX: usize = 1 << 16;
 /// How often a prediction is made anew, because what it asked for has been explored.
@@ -158,9 +197,10 @@ impl Profile {
             shapes: CodeShapes::default(),
             lessons: Allowance::new(LESSON_SHARE),
             exploring: Allowance::new(EXPLORING_SHARE),
-            explored: DashSet::default(),
+            desks: Mutex::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
+            settled_samples: AtomicU32::new(0),
             merging: Mutex::default(),
         }
     }
@@ -207,6 +247,9 @@ impl Profile {
             profile: self,
             env,
             view: SourceView::new(source, &self.shapes),
+            resolver: Resolver::default(),
+            desk: self.take_desk(),
+            kept: HashMap::default(),
             exploring: Exploring::AsAllowed,
             explored_gas: 0,
         }
@@ -217,12 +260,23 @@ impl Profile {
         teach(self, env, tx, changes);
     }
 
+    /// Memory for evaluations. Whoever is done with it [puts it back](Self::put_desk).
+    fn take_desk(&self) -> Desk {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        desks.pop().unwrap_or_default()
+    }
+
+    fn put_desk(&self, desk: Desk) {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        if desks.len() < DESKS_MAX {
+            desks.push(desk);
+        }
+    }
+
     /// Whether a prediction is by a template that has not proved itself, or was wrong lately, or is
     /// incomplete.
-    pub(super) fn doubts(&self, prediction: &LearnedPrediction) -> bool {
-        self.templates.confirmed(&prediction.key) < PROVEN_FROM
-            || prediction.unknown_calls > 0
-            || self.templates.has_erred(&prediction.key)
+    pub(super) const fn doubts(prediction: &LearnedPrediction) -> bool {
+        prediction.is_doubted || prediction.unknown_calls > 0
     }
 
     /// Compares what a transaction did with what was predicted. Whether there is something to
@@ -230,18 +284,20 @@ impl Profile {
     #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
     pub fn review(&self, prediction: Option<&LearnedPrediction>, changes: &EvmState) -> bool {
         let Some(prediction) = prediction else { return true };
-        let is_slot = |access: &&LearnedAccess| matches!(access.location, StateLocation::Slot(..));
-        let named = prediction.accesses.iter().filter(is_slot).count();
+        let slot = |access: &LearnedAccess| match access.location {
+            StateLocation::Slot(address, slot) => Some(((address, slot), access.writes)),
+            _ => None,
+        };
+        let predicted: HashMap<(Address, U256), bool> =
+            prediction.accesses.iter().filter_map(slot).collect();
+        let named = predicted.len();
         let (mut accessed, mut right, mut missed_writes) = (0, 0, 0);
         for (address, account) in changes {
             for (slot, value) in &account.storage {
-                let location = StateLocation::Slot(*address, *slot);
-                let found =
-                    prediction.accesses.binary_search_by(|access| access.location.cmp(&location));
+                let writes = predicted.get(&(*address, *slot));
                 accessed += 1;
-                right += usize::from(found.is_ok());
-                let writes = found.is_ok_and(|at| prediction.accesses[at].writes);
-                missed_writes += usize::from(value.is_changed() && !writes);
+                right += usize::from(writes.is_some());
+                missed_writes += usize::from(value.is_changed() && writes != Some(&true));
             }
         }
         self.templates.rate(&prediction.key, named, right);
@@ -250,41 +306,6 @@ impl Profile {
             self.templates.confirm(&prediction.key);
         }
         !is_right
-    }
-
-    /// Predicts a transaction's accesses, where it calls a function that has been learned.
-    fn evaluate<S: StateSource>(
-        &self,
-        tx: &TxEnv,
-        view: &mut SourceView<'_, S>,
-        surroundings: Surroundings,
-    ) -> Option<Evaluated> {
-        let TxKind::Call(to) = tx.kind() else { return None };
-        if self.is_empty() {
-            return None;
-        }
-        let (shape, code) = view.code(to)?;
-        let key = TemplateKey::new(shape, tx.input());
-        let template = self.templates.get(&key)?;
-        let mut evaluator = Evaluator::new(&self.templates, view, surroundings);
-        evaluator.is_cautious = self.templates.is_unreliable(&key);
-        let inputs = CallInputs {
-            code,
-            this: Some(to),
-            caller: Some(tx.caller()),
-            value: Some(tx.value()),
-            calldata: PartialBytes::known(tx.input()),
-        };
-        evaluator.call(&template, inputs, 0);
-        let Evaluator { mut accesses, unknown_calls, .. } = evaluator;
-        let account = |address, writes| Access {
-            location: StateLocation::Account(address),
-            writes,
-            stored: None,
-        };
-        accesses.push(account(tx.caller(), true));
-        accesses.push(account(to, !tx.value().is_zero()));
-        Some(Evaluated { key, accesses, unknown_calls, samples: template.samples() })
     }
 
     /// Takes in what the calls of one transaction taught, inner calls first.
@@ -305,20 +326,49 @@ impl Profile {
             if is_explored && known.is_some() {
                 continue;
             }
+            if known.as_ref().is_some_and(|known| known.is_settled()) && !self.is_nth_sample() {
+                continue;
+            }
             let mut template = known.map_or_else(Template::default, |known| (*known).clone());
             let present = template.adopt(sample, was_written);
-            let inputs = CallInputs {
-                code: sample.inputs.code.clone(),
-                this: Some(sample.inputs.this),
-                caller: Some(sample.inputs.caller),
-                value: Some(sample.inputs.value),
-                calldata: PartialBytes::known(&sample.inputs.calldata),
-            };
-            let mut evaluator = Evaluator::new(&self.templates, &mut *view, surroundings);
-            let guards = evaluator.guards(&template, inputs);
+            let guards = self.guards(&template, &sample.inputs, view, surroundings);
             template.learn(present, guards.into_iter(), is_explored);
             self.insert(sample.key, template);
         }
+    }
+
+    /// Whether a sample of a settled template is to be taken in.
+    fn is_nth_sample(&self) -> bool {
+        // Relaxed: it only chooses.
+        self.settled_samples.fetch_add(1, Ordering::Relaxed).is_multiple_of(SETTLED_SHARE)
+    }
+
+    /// What the guards of a template are for the inputs of a sample.
+    fn guards(
+        &self,
+        template: &Template,
+        inputs: &FrameInputs,
+        view: &mut impl StateView,
+        surroundings: Surroundings,
+    ) -> Vec<Option<bool>> {
+        let Some(program) = compile(template, Scope::Guards) else { return Vec::new() };
+        let (mut desk, mut resolver) = (self.take_desk(), Resolver::default());
+        desk.clear();
+        let FrameInputs { code, this, caller, value, calldata } = inputs;
+        let code = resolver.add(B256::ZERO, code.clone());
+        let calldata = desk.bytes.run(calldata);
+        let inputs = code.zip(calldata).map(|(code, calldata)| CallInputs {
+            code,
+            this: *this,
+            caller: *caller,
+            value: Some(*value),
+            calldata,
+        });
+        let mut evaluator =
+            Evaluator::new(&self.templates, &mut resolver, &mut desk, view, surroundings);
+        let guards = inputs.map(|inputs| evaluator.guards(&program, inputs));
+        self.put_desk(desk);
+        guards.unwrap_or_default()
     }
 
     /// Takes in what an explored call taught about functions that were not known.
@@ -349,8 +399,10 @@ impl Profile {
         let precision = known.unwrap_or(PRECISION_ONE);
         let precision = AtomicU32::new(precision);
         let confirmed = AtomicU32::new(0);
-        let entry = Entry { template: Arc::new(template), used, precision, confirmed, size };
+        let (template, program) = (Arc::new(template), OnceLock::new());
+        let entry = Entry { template, program, used, precision, confirmed, size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
+        self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);
         if self.size() > self.bytes_max {
@@ -385,16 +437,12 @@ pub struct ProfilePredictor<'a, S: StateSource> {
     profile: &'a Profile,
     env: &'a EvmEnv,
     view: SourceView<'a, S>,
+    resolver: Resolver,
+    desk: Desk,
+    /// Positions in the prediction in the making.
+    kept: HashMap<StateLocation, usize>,
     exploring: Exploring,
     explored_gas: u64,
-}
-
-/// What a template made of a transaction.
-struct Evaluated {
-    key: TemplateKey,
-    accesses: Vec<Access>,
-    unknown_calls: Vec<UnknownCall>,
-    samples: u32,
 }
 
 /// Whether functions that nobody has called are executed to learn them.
@@ -424,45 +472,91 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
     /// Transactions are asked for in block order: what one is expected to write is what the next
     /// one finds.
     pub fn predict(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
-        let surroundings = Surroundings::of(self.env, tx);
-        let mut evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
+        if self.profile.is_empty() {
+            return None;
+        }
+        let (mut prediction, mut explorable) = self.evaluate(tx)?;
         for _ in 1..ROUNDS_MAX {
-            if !self.explore(&evaluated.unknown_calls) {
+            if explorable.is_empty() || !self.explore(&explorable) {
                 break;
             }
-            evaluated = self.profile.evaluate(tx, &mut self.view, surroundings)?;
+            (prediction, explorable) = self.evaluate(tx)?;
         }
-        let Evaluated { key, mut accesses, unknown_calls, samples } = evaluated;
-        // Writes sort behind reads of the same location, so the last of each is kept.
-        accesses.sort_unstable();
-        let mut kept: Vec<LearnedAccess> = Vec::with_capacity(accesses.len());
-        for Access { location, writes, stored } in accesses {
-            if let (StateLocation::Slot(address, slot), true) = (location, writes) {
-                self.view.expect(address, slot, stored);
+        self.gather(&mut prediction.accesses);
+        Some(prediction)
+    }
+
+    /// Evaluates the called function's program. The accesses are left on the desk.
+    fn evaluate(&mut self, tx: &TxEnv) -> Option<(LearnedPrediction, Vec<UnknownCall>)> {
+        let TxKind::Call(to) = tx.kind() else { return None };
+        let Self { profile, env, view, resolver, desk, exploring, .. } = self;
+        resolver.keep_up_with(&profile.templates);
+        let code = resolver.code(to, || view.code(to))?;
+        let selector = tx.input().first_chunk().copied();
+        let resolved = resolver.program(&profile.templates, code, selector)?;
+        let key = resolver.key(code, selector);
+        desk.clear();
+        let inputs = CallInputs {
+            code,
+            this: to,
+            caller: tx.caller(),
+            value: Some(tx.value()),
+            calldata: desk.bytes.run(tx.input())?,
+        };
+        let surroundings = Surroundings::of(env, tx);
+        let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
+        evaluator.is_cautious = resolved.is_unreliable;
+        evaluator.explores = *exploring == Exploring::Always || profile.exploring.is_left();
+        evaluator.call(&resolved.program, inputs, 0);
+        let Evaluator { unknown_calls, explorable, .. } = evaluator;
+        let account = |address, writes| Access {
+            location: StateLocation::Account(address),
+            writes,
+            stored: Bits::UNKNOWN,
+        };
+        desk.access(account(tx.caller(), true));
+        desk.access(account(to, !tx.value().is_zero()));
+        let prediction = LearnedPrediction {
+            accesses: Vec::new(),
+            unknown_calls,
+            samples: resolved.program.samples,
+            key,
+            is_doubted: resolved.is_doubted,
+        };
+        Some((prediction, explorable))
+    }
+
+    /// Gathers the accesses from the desk, each location once, and notes what is expected to be
+    /// written.
+    fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
+        let Self { view, desk, kept, .. } = self;
+        kept.clear();
+        for Access { location, writes, stored } in desk.accesses() {
+            if let (StateLocation::Slot(address, slot), true) = (location, *writes) {
+                view.expect(*address, *slot, *stored);
             }
-            let access = LearnedAccess { location, writes };
-            match kept.last_mut() {
-                Some(last) if last.location == location => *last = access,
-                _ => kept.push(access),
-            }
+            let at = *kept.entry(*location).or_insert_with(|| {
+                accesses.push(LearnedAccess { location: *location, writes: false });
+                accesses.len() - 1
+            });
+            accesses[at].writes |= writes;
         }
-        let unknown_calls = unknown_calls.len();
-        Some(LearnedPrediction { accesses: kept, unknown_calls, samples, key })
     }
 
     /// Explores calls. Whether anything was learned.
     fn explore(&mut self, calls: &[UnknownCall]) -> bool {
-        let Self { profile, env, view, exploring, explored_gas } = self;
+        let Self { profile, env, view, exploring, explored_gas, .. } = self;
+        let explored = &profile.templates.explored;
         let before = profile.len();
         for call in calls {
-            let is_allowed = *exploring == Exploring::Always || profile.exploring.take(0);
-            if !is_allowed || profile.explored.contains(&call.key) {
+            let is_allowed = *exploring == Exploring::Always || profile.exploring.is_left();
+            if !is_allowed || explored.contains(&call.key) {
                 continue;
             }
-            if profile.explored.len() >= EXPLORED_MAX {
-                profile.explored.clear();
+            if explored.len() >= EXPLORED_MAX {
+                explored.clear();
             }
-            profile.explored.insert(call.key);
+            explored.insert(call.key);
             let gas = explore(profile, env, view, call);
             *explored_gas += gas;
             if *exploring == Exploring::AsAllowed {
@@ -478,6 +572,12 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
             TxKind::Call(to) => self.view.code(to).map(|(_, code)| code.hash_slow()),
             TxKind::Create => None,
         }
+    }
+}
+
+impl<S: StateSource> Drop for ProfilePredictor<'_, S> {
+    fn drop(&mut self) {
+        self.profile.put_desk(std::mem::take(&mut self.desk));
     }
 }
 

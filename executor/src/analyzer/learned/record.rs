@@ -34,7 +34,7 @@ const BYTES_MAX: usize = 128 * 1024;
 /// How complex the condition of a branch may be to be remembered.
 const CONDITION_WEIGHT_MAX: u16 = 96;
 /// How complex a stored value may be to be remembered.
-const STORED_WEIGHT_MAX: u16 = 48;
+const STORED_WEIGHT_MAX: u16 = 160;
 /// Branches, and effects, that are remembered of one call.
 const GUARDS_MAX: usize = 256;
 const EFFECTS_MAX: usize = 256;
@@ -336,7 +336,7 @@ impl Step<'_> {
             MLOAD => self.memory_word(),
             MSTORE => {
                 if let Some(at) = self.offset(0) {
-                    let (origin, _) = self.operand(1);
+                    let (origin, _) = self.stacked(1);
                     self.frame.memory.write_word(at, origin);
                 }
                 Origin::Constant
@@ -414,8 +414,20 @@ impl Step<'_> {
         }
     }
 
-    /// Origin and value of an operand, counted from the top of the stack.
+    /// Origin and value of an operand, counted from the top of the stack. A word that is not known
+    /// in all its bytes is not known.
     fn operand(&self, at: usize) -> (Origin, U256) {
+        match self.stacked(at) {
+            (Origin::Known(id), value) if self.frame.arena.is_partial(id) => {
+                (Origin::Opaque, value)
+            }
+            operand => operand,
+        }
+    }
+
+    /// As [`operand`](Self::operand), with words that are known in some of their bytes: copying
+    /// them through memory brings those bytes back.
+    fn stacked(&self, at: usize) -> (Origin, U256) {
         let stack = self.interpreter.stack.data();
         let position = stack.len().checked_sub(at + 1);
         position.map_or((Origin::Opaque, U256::ZERO), |position| {

@@ -7,6 +7,7 @@
 //! *Must not know*: profiles, or which transactions are worth it.
 
 use super::{
+    bits::Bits,
     code_shape::CodeShapes,
     evaluate::StateView,
     record::{Recorder, Sample},
@@ -44,6 +45,11 @@ impl<'a> StateBefore<'a> {
         account.and_then(|account| account.storage.get(slot)).is_some_and(|slot| slot.is_changed())
     }
 
+    /// What a slot held.
+    fn slot(&self, address: Address, slot: U256) -> Option<U256> {
+        Some(self.changes.get(&address)?.storage.get(&slot)?.original_value)
+    }
+
     fn account(&self, address: Address) -> Option<&'a Account> {
         self.changes.get(&address).filter(|account| !account.is_loaded_as_not_existing())
     }
@@ -63,8 +69,8 @@ impl StateView for StateBefore<'_> {
         Some((self.shapes.of(hash, code), code.clone()))
     }
 
-    fn storage(&mut self, address: Address, slot: U256) -> Option<U256> {
-        Some(self.changes.get(&address)?.storage.get(&slot)?.original_value)
+    fn storage(&mut self, address: Address, slot: U256) -> Bits {
+        self.slot(address, slot).map_or(Bits::UNKNOWN, Bits::of)
     }
 
     fn is_followed(&self, _: Address, _: U256) -> bool {
@@ -87,7 +93,7 @@ impl Database for StateBefore<'_> {
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, Infallible> {
-        Ok(StateView::storage(self, address, slot).unwrap_or_default())
+        Ok(self.slot(address, slot).unwrap_or_default())
     }
 
     fn block_hash(&mut self, _: u64) -> Result<B256, Infallible> {

@@ -9,6 +9,7 @@
 
 use super::{
     expression::{Arena, Node, NodeId},
+    majority::Majority,
     record::{Effect, Sample},
 };
 use alloy_primitives::{Address, B256, U256, map::HashMap};
@@ -89,6 +90,8 @@ pub(super) struct Row {
 /// Sites and guards of a template; bits of a [`Row`].
 const SITES_MAX: usize = 128;
 const GUARDS_MAX: usize = 128;
+/// Samples from which on a template may be settled.
+const SETTLED_FROM: u32 = 16;
 /// Samples from which rules are made. Older ones are forgotten.
 const ROWS_MAX: usize = 64;
 /// How complex a condition may be by which a call is compared with the samples: what decides where
@@ -128,11 +131,6 @@ impl Template {
         &self.sites
     }
 
-    /// The condition of a guard.
-    pub(super) fn guard(&self, index: u8) -> Option<NodeId> {
-        self.guards.get(usize::from(index)).copied()
-    }
-
     /// The conditions of all guards.
     pub(super) fn guards(&self) -> &[NodeId] {
         &self.guards
@@ -162,27 +160,15 @@ impl Template {
         sites.len() <= SITES_MAX && guards.len() <= GUARDS_MAX && rows.len() <= ROWS_MAX
     }
 
-    /// The guards by which a call is compared with the samples.
-    pub(super) fn compared_guards(&self) -> impl Iterator<Item = u8> + use<> {
-        let compared = self.compared;
-        (0..GUARDS_MAX as u8).filter(move |guard| compared >> guard & 1 == 1)
+    /// The samples, to be asked where nothing simple decides.
+    pub(super) fn majority(&self) -> Majority {
+        Majority::of(self.rows.iter().map(|row| [row.known, row.held, row.present]), self.compared)
     }
 
-    /// The sites, as bits, that most of the samples had whose guards were most alike. `known` and
-    /// `held` are the guards as bits.
-    pub(super) fn nearest(&self, known: u128, held: u128) -> u128 {
-        let distance = |row: &Row| {
-            let compared = row.known & known & self.compared;
-            ((row.held ^ held) & compared).count_ones()
-        };
-        let Some(least) = self.rows.iter().map(distance).min() else { return 0 };
-        let nearest: Vec<&Row> = self.rows.iter().filter(|row| distance(row) == least).collect();
-        (0..self.sites.len())
-            .filter(|site| {
-                let count = nearest.iter().filter(|row| row.present >> site & 1 == 1).count();
-                2 * count >= nearest.len()
-            })
-            .fold(0, |sites, site| sites | 1 << site)
+    /// Whether many samples did the same, all of them: there is little to learn from another one.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_certain = |site: &Site| site.rule.basis == Basis::Always;
+        self.samples >= SETTLED_FROM && self.sites.iter().all(is_certain)
     }
 
     /// Samples merged so far.

@@ -92,14 +92,16 @@ impl Chain {
         self.profile.predictor(&self.env, &Shared(&self.state)).predict(tx)
     }
 
-    /// The predicted slots, and whether they are written.
+    /// The predicted slots, and whether they are written; sorted.
     fn slots(&self, tx: &TxEnv) -> Vec<(Address, U256, bool)> {
         let prediction = self.predict(tx).expect("the function has been learned");
         let slot = |access: &LearnedAccess| match access.location {
             StateLocation::Slot(address, slot) => Some((address, slot, access.writes)),
             _ => None,
         };
-        prediction.accesses.iter().filter_map(slot).collect()
+        let mut slots: Vec<_> = prediction.accesses.iter().filter_map(slot).collect();
+        slots.sort_unstable();
+        slots
     }
 }
 

@@ -3,7 +3,7 @@
 //! Opens its handle when it is first asked, remembers what it was told, and knows nothing where the
 //! source fails: an error that matters comes up again when the block is executed.
 
-use super::{code_shape::CodeShapes, evaluate::StateView};
+use super::{bits::Bits, code_shape::CodeShapes, evaluate::StateView};
 use crate::source::StateSource;
 use alloy_primitives::{
     Address, B256, U256,
@@ -23,7 +23,7 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     handle: Option<Option<S::Db>>,
     shapes: &'a CodeShapes,
     codes: AddressMap<Option<(B256, Bytecode)>>,
-    slots: HashMap<(Address, U256), Option<U256>>,
+    slots: HashMap<(Address, U256), Bits>,
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
@@ -41,15 +41,15 @@ impl<'a, S: StateSource> SourceView<'a, S> {
         self.handle.get_or_insert_with(|| self.source.open().ok()).as_mut()
     }
 
-    /// Notes that a transaction is expected to write a slot, and what, if that is known.
-    pub(super) fn expect(&mut self, address: Address, slot: U256, value: Option<U256>) {
+    /// Notes that a transaction is expected to write a slot, and what, as far as that is known.
+    pub(super) fn expect(&mut self, address: Address, slot: U256, value: Bits) {
         self.slots.insert((address, slot), value);
     }
 
     /// What a slot holds, without interest in what becomes of it.
     pub(super) fn peek(&mut self, address: Address, slot: U256) -> Option<U256> {
         match self.slots.get(&(address, slot)) {
-            Some(known) => *known,
+            Some(known) => known.whole(),
             None => self.handle()?.storage(address, slot).ok(),
         }
     }
@@ -98,11 +98,12 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
         code
     }
 
-    fn storage(&mut self, address: Address, slot: U256) -> Option<U256> {
+    fn storage(&mut self, address: Address, slot: U256) -> Bits {
         if let Some(known) = self.slots.get(&(address, slot)) {
             return *known;
         }
         let value = self.handle().and_then(|handle| handle.storage(address, slot).ok());
+        let value = value.map_or(Bits::UNKNOWN, Bits::of);
         self.slots.insert((address, slot), value);
         value
     }

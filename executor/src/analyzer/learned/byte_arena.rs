@@ -1,0 +1,193 @@
+//! Bytes of calldata and returned data, some of which may not be known.
+//!
+//! All bytes of one transaction's calls lie one behind the other in one buffer, which is used again
+//! for the next transaction; so putting bytes together allocates nothing.
+//!
+//! *Must not know*: what the bytes mean.
+
+use alloy_primitives::{Bytes, U256};
+use std::ops::Range;
+
+/// Bytes of one run.
+const RUN_MAX: usize = 128 * 1024;
+/// Bytes of one transaction, all calls together.
+const ARENA_MAX: usize = 1 << 20;
+
+/// Bytes that belong together, in a [`ByteArena`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ByteRun {
+    start: usize,
+    length: usize,
+    /// Positions in the list of gaps.
+    first_gap: usize,
+    last_gap: usize,
+}
+
+impl ByteRun {
+    /// How many bytes there are.
+    pub(super) const fn len(&self) -> usize {
+        self.length
+    }
+
+    const fn has_gaps(&self) -> bool {
+        self.first_gap < self.last_gap
+    }
+}
+
+/// The buffer. Runs are appended to it, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct ByteArena {
+    bytes: Vec<u8>,
+    /// Where bytes are not known, by positions in `bytes`.
+    gaps: Vec<Range<usize>>,
+}
+
+impl ByteArena {
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.gaps.clear();
+    }
+
+    /// A run of known bytes. `None` if they are too many.
+    pub(super) fn run(&mut self, bytes: &[u8]) -> Option<ByteRun> {
+        let begun = self.begin();
+        self.push(bytes);
+        self.end(begun)
+    }
+
+    /// Begins a run, to which everything belongs that is pushed until its [end](Self::end).
+    pub(super) fn begin(&self) -> ByteRun {
+        let (start, gaps) = (self.bytes.len(), self.gaps.len());
+        ByteRun { start, length: 0, first_gap: gaps, last_gap: gaps }
+    }
+
+    /// Ends a run. `None` if it has become too long; then it is dropped.
+    pub(super) fn end(&mut self, begun: ByteRun) -> Option<ByteRun> {
+        let length = self.bytes.len() - begun.start;
+        if length > RUN_MAX || self.bytes.len() > ARENA_MAX {
+            self.bytes.truncate(begun.start);
+            self.gaps.truncate(begun.first_gap);
+            return None;
+        }
+        Some(ByteRun { length, last_gap: self.gaps.len(), ..begun })
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn push_unknown(&mut self, length: usize) {
+        // One byte more than a run may have is enough for it to be dropped.
+        let length = length.min(RUN_MAX + 1);
+        let start = self.bytes.len();
+        self.bytes.resize(start + length, 0);
+        if length > 0 {
+            self.gaps.push(start..start + length);
+        }
+    }
+
+    /// Appends a part of a run; zeros where it reaches beyond the run.
+    pub(super) fn push_part(&mut self, run: ByteRun, from: usize, length: usize) {
+        let length = length.min(RUN_MAX + 1);
+        let start = self.bytes.len();
+        let from = from.min(run.length);
+        let copied = length.min(run.length - from);
+        let source = run.start + from;
+        self.bytes.extend_from_within(source..source + copied);
+        self.bytes.resize(start + length, 0);
+        for at in run.first_gap..run.last_gap {
+            let gap = &self.gaps[at];
+            let (gap_start, gap_end) = (gap.start.max(source), gap.end.min(source + copied));
+            if gap_start < gap_end {
+                self.gaps.push(start + gap_start - source..start + gap_end - source);
+            }
+        }
+    }
+
+    /// Whether all bytes in a range of a run are known. There are no gaps beyond its end.
+    fn is_known(&self, run: ByteRun, range: Range<usize>) -> bool {
+        let (start, end) = (run.start + range.start, run.start.saturating_add(range.end));
+        !self.gaps[run.first_gap..run.last_gap].iter().any(|g| g.start < end && start < g.end)
+    }
+
+    /// The bytes of a run. `None` if some are not known.
+    pub(super) fn known(&self, run: ByteRun) -> Option<&[u8]> {
+        (!run.has_gaps()).then(|| &self.bytes[run.start..run.start + run.length])
+    }
+
+    /// The first four bytes of a run, as calldata tells a function: `Some(None)` if there are fewer
+    /// of them, `None` if they are not known.
+    pub(super) fn selector(&self, run: ByteRun) -> Option<Option<[u8; 4]>> {
+        let bytes = &self.bytes[run.start..run.start + run.length];
+        self.is_known(run, 0..run.length.min(4)).then(|| bytes.first_chunk().copied())
+    }
+
+    /// The word at an offset of a run; zeros behind the end. `None` if it is not known.
+    pub(super) fn word(&self, run: ByteRun, at: usize) -> Option<U256> {
+        if run.has_gaps() && !self.is_known(run, at.min(run.length)..at.saturating_add(32)) {
+            return None;
+        }
+        let bytes = &self.bytes[run.start..run.start + run.length];
+        let rest = bytes.get(at..).unwrap_or_default();
+        if let Some(word) = rest.first_chunk::<32>() {
+            return Some(U256::from_be_bytes(*word));
+        }
+        let mut word = [0; 32];
+        word[..rest.len()].copy_from_slice(rest);
+        Some(U256::from_be_bytes(word))
+    }
+
+    /// A copy of a run, with a one wherever bytes are not known: numbers are mostly words.
+    pub(super) fn with_ones(&self, run: ByteRun) -> Bytes {
+        let mut bytes = self.bytes[run.start..run.start + run.length].to_vec();
+        for gap in &self.gaps[run.first_gap..run.last_gap] {
+            bytes[gap.end - 1 - run.start] = 1;
+        }
+        bytes.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_keep_their_gaps_and_end_in_zeros() {
+        let mut arena = ByteArena::default();
+        let begun = arena.begin();
+        arena.push(&[1, 2, 3, 4]);
+        arena.push_unknown(32);
+        arena.push(&[5; 32]);
+        let whole = arena.end(begun).unwrap();
+        assert_eq!(arena.selector(whole), Some(Some([1, 2, 3, 4])));
+        assert_eq!(arena.word(whole, 4), None);
+        assert_eq!(arena.word(whole, 35), None);
+        assert_eq!(arena.word(whole, 36), Some(U256::from_be_bytes([5; 32])));
+        assert_eq!(arena.word(whole, 1_000), Some(U256::ZERO));
+        assert_eq!(arena.known(whole), None);
+
+        let begun = arena.begin();
+        arena.push_part(whole, 20, 20);
+        arena.push_part(whole, 66, 10);
+        let part = arena.end(begun).unwrap();
+        assert_eq!(part.len(), 30);
+        assert_eq!(arena.selector(part), None);
+        let ones = arena.with_ones(part);
+        assert_eq!(ones[..16], [[0; 15].as_slice(), &[1]].concat());
+        assert_eq!(ones[16..], [[5; 6].as_slice(), &[0; 8]].concat());
+    }
+
+    #[test]
+    fn what_grows_too_long_is_dropped() {
+        let mut arena = ByteArena::default();
+        let kept = arena.run(&[7; 32]).unwrap();
+        let begun = arena.begin();
+        arena.push_unknown(usize::MAX);
+        assert!(arena.end(begun).is_none());
+        let begun = arena.begin();
+        arena.push_part(kept, 3, usize::MAX);
+        assert!(arena.end(begun).is_none());
+        assert_eq!(arena.known(kept), Some(&[7; 32][..]));
+    }
+}

@@ -1,0 +1,87 @@
+//! Which program runs where: found out once in a block, then looked up without copying.
+//!
+//! *Must not know*: what programs do.
+
+use super::{
+    profile::{Resolved, Templates},
+    template::TemplateKey,
+};
+use alloy_primitives::{
+    Address, B256,
+    map::{AddressMap, HashMap},
+};
+use revm::state::Bytecode;
+
+/// A code, by its place in a [`Resolver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CodeId(u32);
+
+/// A code that was come upon.
+#[derive(Debug)]
+struct Code {
+    shape: B256,
+    code: Bytecode,
+}
+
+/// Codes by address, and programs by code and selector, as far as they have been asked for.
+#[derive(Debug, Default)]
+pub(super) struct Resolver {
+    ids: AddressMap<Option<CodeId>>,
+    codes: Vec<Code>,
+    programs: HashMap<(CodeId, Option<[u8; 4]>), Option<Resolved>>,
+    /// The generation of templates that the programs are of.
+    generation: u64,
+}
+
+impl Resolver {
+    /// Forgets programs that were found before a template changed.
+    pub(super) fn keep_up_with(&mut self, templates: &Templates) {
+        let generation = templates.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.programs.clear();
+        }
+    }
+
+    /// The code that runs when an account is called, if any does. `load` gives it with its shape.
+    pub(super) fn code(
+        &mut self,
+        address: Address,
+        load: impl FnOnce() -> Option<(B256, Bytecode)>,
+    ) -> Option<CodeId> {
+        if let Some(known) = self.ids.get(&address) {
+            return *known;
+        }
+        let id = load().and_then(|(shape, code)| self.add(shape, code));
+        self.ids.insert(address, id);
+        id
+    }
+
+    /// Takes a code in. `None` if there are too many.
+    pub(super) fn add(&mut self, shape: B256, code: Bytecode) -> Option<CodeId> {
+        let id = CodeId(u32::try_from(self.codes.len()).ok()?);
+        self.codes.push(Code { shape, code });
+        Some(id)
+    }
+
+    /// A code.
+    pub(super) fn bytecode(&self, id: CodeId) -> &Bytecode {
+        &self.codes[id.0 as usize].code
+    }
+
+    /// The key of a code's function.
+    pub(super) fn key(&self, id: CodeId, selector: Option<[u8; 4]>) -> TemplateKey {
+        TemplateKey { code: self.codes[id.0 as usize].shape, selector }
+    }
+
+    /// The program of a code's function, if there is one.
+    pub(super) fn program(
+        &mut self,
+        templates: &Templates,
+        code: CodeId,
+        selector: Option<[u8; 4]>,
+    ) -> Option<Resolved> {
+        let key = self.key(code, selector);
+        self.programs.entry((code, selector)).or_insert_with(|| templates.resolve(&key)).clone()
+    }
+}
