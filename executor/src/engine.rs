@@ -347,6 +347,7 @@ impl<'run, 'block> Engine<'run, 'block> {
             refused => {
                 if let Some(outcome) = refused {
                     frontier.conflicts += 1;
+                    self.block.note_conflict();
                     merger::retract(index, &outcome.accesses);
                     worker.recycle(outcome.accesses);
                 }

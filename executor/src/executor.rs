@@ -10,7 +10,7 @@ pub use build::{BuiltBlock, SkipReason, Skipped};
 pub use ordered::OrderedError;
 
 use crate::{
-    ExecutionError, ExecutorConfig,
+    AccessHints, ExecutionError, ExecutorConfig,
     analyzer::{AccessPrediction, Learner, Profile},
     error::{SourceError, SourceRead},
     frontier::FinalError,
@@ -88,9 +88,20 @@ impl ParallelExecutor {
     }
 
     fn plan<S: StateSource>(&self, transactions: &[TxEnv], env: &EvmEnv, source: &S) -> Planned {
-        let foresight = match &self.predictor {
-            Some(predictor) => Foresight::Predictor(predictor.as_ref()),
-            None => Foresight::Analyzer(self.profile.as_deref()),
+        self.plan_hinted(transactions, env, source, &AccessHints::None)
+    }
+
+    fn plan_hinted<S: StateSource>(
+        &self,
+        transactions: &[TxEnv],
+        env: &EvmEnv,
+        source: &S,
+        hints: &AccessHints,
+    ) -> Planned {
+        let foresight = match (&self.predictor, hints.list()) {
+            (Some(predictor), _) => Foresight::Predictor(predictor.as_ref()),
+            (None, Some(_)) => Foresight::AccessList,
+            (None, None) => Foresight::Analyzer(self.profile.as_deref()),
         };
         pipeline::plan(transactions, env, self.workers(), foresight, source, &self.config)
     }

@@ -76,6 +76,17 @@ where
             }
         }
     }
+    if let Some(journal) = changes.journal() {
+        for read in &accesses.account_reads {
+            journal.account(Some(index), read.entry.address());
+        }
+        for (slot, write) in &accesses.touched_slots {
+            journal.slot(Some(index), slot, *write);
+        }
+        if executed.deferred_fee.is_some() {
+            journal.account(Some(index), block.beneficiary);
+        }
+    }
     let mut slots = accesses.slot_writes.iter().copied();
     for written in &accesses.account_writes {
         let own = slots.by_ref().take(written.slots);

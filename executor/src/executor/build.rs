@@ -172,6 +172,7 @@ impl ParallelExecutor {
             gas_used: result.gas_used,
             blob_gas_used: result.blob_gas_used,
             bundle: state.take_bundle(),
+            access_list: None,
         };
         stats.transactions = built.transactions.len();
         Ok((built, stats))

@@ -8,6 +8,7 @@ use alloy_consensus::{
         calculate_withdrawals_root,
     },
 };
+use alloy_eips::eip7928::compute_block_access_list_hash;
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{B256, Bloom};
 use multilane_state::{BlockInput, BlockOutput, ChainSpec};
@@ -98,9 +99,14 @@ fn check(
         CheckKind::RequestsHash => {
             Check::compare(kind, header.requests_hash, Some(output.requests.requests_hash()))
         }
-        CheckKind::BlockAccessListHash => {
-            Check::unavailable(kind, "the execution records no block access list")
-        }
+        CheckKind::BlockAccessListHash => match &output.access_list {
+            Some(list) => Check::compare(
+                kind,
+                header.block_access_list_hash,
+                Some(compute_block_access_list_hash(list)),
+            ),
+            None => Check::unavailable(kind, "the execution recorded no block access list"),
+        },
         CheckKind::StateRoot => match &roots.after_block {
             Ok(root) => Check::compare(kind, Some(header.state_root), Some(*root)),
             Err(reason) => Check::unavailable(kind, reason.clone()),

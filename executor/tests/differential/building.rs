@@ -70,6 +70,7 @@ fn build_serially(
         gas_used: result.gas_used,
         blob_gas_used: result.blob_gas_used,
         bundle: state.take_bundle(),
+        access_list: None,
     };
     Decided { included, skipped, output }
 }
