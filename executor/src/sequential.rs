@@ -87,12 +87,11 @@ where
     DB: Database<Error: Error + Send + Sync + 'static>,
 {
     let failure = SourceFailure::default();
-    let mut builder =
-        State::builder().with_database(SourceDb::new(db, failure.clone())).with_bundle_update();
-    if records {
-        builder = builder.with_bal_builder();
-    }
-    let mut state = builder.build();
+    let mut state = State::builder()
+        .with_database(SourceDb::new(db, failure.clone()))
+        .with_bundle_update()
+        .with_bal_builder_if(records)
+        .build();
     let factory = block_executor_factory(chain);
     let evm = EthEvmFactory::default().create_evm(&mut state, chain.evm_env(&block.header));
     let mut executor = factory.create_executor(evm, execution_context(block));

@@ -112,12 +112,14 @@ impl ParallelExecutor {
         source: &S,
     ) -> Result<(BuiltBlock, ExecutionStats), ExecutionError> {
         let env = chain.evm_env(&block.header);
+        let records = self.config.access_lists || sequential::commits_to_access_list(chain, block);
         let source = CachedSource::new(source);
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut state = State::builder()
             .with_database(SourceDb::new(open(&|| source.open())?, failure.clone()))
             .with_bundle_update()
+            .with_bal_builder_if(records)
             .build();
         let evm = EthEvmFactory::default().create_evm(&mut state, env.clone());
         let factory = sequential::block_executor_factory(chain);
@@ -148,6 +150,7 @@ impl ParallelExecutor {
             for (last, Candidate { transaction, .. }) in ran.finals.into_iter().zip(&mut window) {
                 history.record(built.transactions.len() + 1, &last.state);
                 candidates.include(&last, &transaction);
+                executor.evm_mut().db_mut().bump_bal_index();
                 executor.commit_transaction(EthTxResult {
                     result: last,
                     blob_gas_used: transaction.blob_gas_used().unwrap_or_default(),
@@ -164,6 +167,7 @@ impl ParallelExecutor {
             candidates.put_back(window);
         }
 
+        executor.evm_mut().db_mut().bump_bal_index();
         let (_, result) = executor.finish().map_err(outside)?;
         state.merge_transitions(BundleRetention::Reverts);
         built.output = BlockOutput {
@@ -172,7 +176,7 @@ impl ParallelExecutor {
             gas_used: result.gas_used,
             blob_gas_used: result.blob_gas_used,
             bundle: state.take_bundle(),
-            access_list: None,
+            access_list: state.take_built_alloy_bal(),
         };
         stats.transactions = built.transactions.len();
         Ok((built, stats))

@@ -4,6 +4,7 @@
 use crate::{generated, mainnet};
 use alloy_eips::eip7928::{AccountChanges, BlockAccessIndex, BlockAccessList};
 use alloy_evm::block::BlockValidationError;
+use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{Address, U256};
 use multilane::{
     AccessHints, ExecutionError, ExecutorConfig, ParallelExecutor, Shared, sequential,
@@ -235,7 +236,12 @@ fn mainnet_blocks_record_and_consume() {
             serial: &serial,
         };
         let conflicts = case.records_and_consumes();
-        assert!(conflicts.iter().all(|count| *count == 0), "{name}: {conflicts:?} conflicts");
+        // Before that an account may exist and be empty, which shows in gas and not in the list.
+        let has_no_empty_accounts = chain.is_spurious_dragon_active_at_block(input.header.number);
+        assert!(
+            !has_no_empty_accounts || conflicts.iter().all(|count| *count == 0),
+            "{name}: {conflicts:?} conflicts"
+        );
         one_wrong_value(&case);
     }
 }

@@ -8,6 +8,7 @@
 //! tests here say so and pass, unless `CI=true`.
 
 mod archive;
+mod devnet;
 mod expectation;
 mod fixture;
 mod import;
