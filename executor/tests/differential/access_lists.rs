@@ -209,10 +209,10 @@ where
     let error = case.run(&case.executors[1], &hints).expect_err("the list is wrong");
     let (named, error) = list_error(&error).expect("the list is what is wrong");
     assert_eq!(named, Some(transaction), "{}: {error}", case.name);
-    let is_change = matches!(
-        error,
-        AccessListError::Deviation { deviation: Deviation::Change { field: "value", .. }, .. }
-    );
+    let AccessListError::Deviation { deviation, .. } = error else {
+        panic!("{}: {error}", case.name)
+    };
+    let is_change = matches!(**deviation, Deviation::Change { field: "value", .. });
     assert!(is_change, "{}: {error}", case.name);
 }
 

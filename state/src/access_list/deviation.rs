@@ -23,7 +23,7 @@ pub enum AccessListError {
         /// Where.
         location: StateLocation,
         /// What is different.
-        deviation: Deviation,
+        deviation: Box<Deviation>,
     },
 }
 
@@ -116,7 +116,7 @@ pub fn first_deviation(
         None => Ok(()),
         Some((index, location, deviation)) => {
             let index = (index != NEVER).then_some(index);
-            Err(AccessListError::Deviation { index, location, deviation })
+            Err(AccessListError::Deviation { index, location, deviation: Box::new(deviation) })
         }
     }
 }
