@@ -91,6 +91,25 @@ pub(crate) struct ReplayArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
 
+    /// Save which accounts and slots each block accesses: one file a block
+    ///
+    /// The lists are block access lists (EIP-7928), also of blocks from before Amsterdam. Both
+    /// engines record them, in their timed executions too.
+    #[arg(long, value_name = "DIR", conflicts_with = "access_lists")]
+    pub(crate) save_access_lists: Option<PathBuf>,
+
+    /// Let the parallel engine know each block's access list, as an earlier replay saved it
+    ///
+    /// Nothing is executed in vain then. What comes out is verified as always: a list that is wrong
+    /// makes a block slower, and nothing else. A list that is missing, damaged or another block's is
+    /// an error.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) access_lists: Option<PathBuf>,
+
+    /// Take a block whose access list is not exactly the given one for invalid
+    #[arg(long, requires = "access_lists")]
+    pub(crate) enforce_access_lists: bool,
+
     /// Use every worker even where the executor expects no gain from it
     ///
     /// Without it, a small block, or one that is a single chain of dependent transactions, runs
@@ -215,9 +234,12 @@ Examples:
       multilane replay data/mainnet/blocks/19426586 --verbose
   The blocks that are slower in parallel:
       multilane replay data/mainnet --format json | jq 'select(.speedup < 1) | .block'
+  Record what each block accesses, then replay without a conflict:
+      multilane replay data/mainnet --save-access-lists lists
+      multilane replay data/mainnet --access-lists lists
 
 Exit status:
   0    every block verified
   1    a block does not verify or could not be executed
-  2    bad usage, or input that cannot be read (also where other blocks failed)
+  2    bad usage, or files that cannot be read or written (also where other blocks failed)
   130  interrupted by Ctrl-C; what was finished by then is printed";

@@ -1,9 +1,11 @@
 //! `multilane replay`: execute blocks with both engines and verify what comes out.
 //!
-//! For each block: [`crate::source`] loads it, [`execution`] runs the engines and their clocks, [`verdict`]
-//! judges the result, and [`report`] is printed by [`table`] or [`json`]. A block that fails does
+//! For each block: [`crate::source`] loads it, and [`access_lists`] its access list if there is one;
+//! [`execution`] runs the engines and their clocks, [`verdict`] judges the result, and [`report`] is
+//! printed by [`table`] or [`json`]. A block that fails does
 //! not end the run; the exit status tells.
 
+mod access_lists;
 pub(crate) mod execution;
 mod json;
 pub(crate) mod report;
@@ -21,12 +23,13 @@ use crate::{
     progress::Progress,
     source::{FoundBlock, Source},
 };
+use access_lists::AccessLists;
 use anyhow::Context;
-use execution::Engines;
-use multilane::{ExecutorConfig, ParallelExecutor, analyzer::Profile};
+use execution::{Engines, Execution};
+use multilane::{AccessHints, ExecutorConfig, ParallelExecutor, analyzer::Profile};
 use multilane_fixtures::archive::ArchivedBlock;
 use report::{BlockReport, Executed, Failure, FailureKind, Summary};
-use settings::Settings;
+use settings::{ListUse, Settings};
 use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
@@ -42,9 +45,10 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
     let profile = args.profile.as_deref().map(profile_file::load).transpose()?.map(Arc::new);
     let engines = engines(&settings, &interrupt, profile.as_ref())?;
+    let lists = AccessLists::open(args)?;
 
     let out = io::stdout();
-    let (blocks, summary) = replay(&settings, &source, &engines, &interrupt, &out)?;
+    let (blocks, summary) = replay(&settings, &source, &engines, &lists, &interrupt, &out)?;
     // Ctrl-C during the last block interrupts nothing but its repetitions, which counts as well.
     let interrupted = interrupt.requested();
 
@@ -76,7 +80,8 @@ fn engines(
 ) -> anyhow::Result<Engines> {
     let config = ExecutorConfig::new()
         .with_threads(settings.threads)
-        .with_allow_sequential(settings.allow_sequential);
+        .with_allow_sequential(settings.allow_sequential)
+        .with_access_lists(settings.access_lists == ListUse::Saved);
     let parallel = settings.engine.runs_parallel().then(|| ParallelExecutor::new(config));
     let parallel = parallel.transpose().context("starting the worker threads")?;
     let with_profile = |executor: ParallelExecutor| {
@@ -88,6 +93,7 @@ fn engines(
     Ok(Engines {
         sequential: settings.engine.runs_sequential(),
         parallel: parallel.map(with_profile),
+        access_lists: settings.access_lists == ListUse::Saved,
         repeat: settings.repeat,
         interrupt: interrupt.clone(),
     })
@@ -99,6 +105,7 @@ fn replay(
     settings: &Settings,
     source: &Source,
     engines: &Engines,
+    lists: &AccessLists,
     interrupt: &Interrupt,
     out: &io::Stdout,
 ) -> anyhow::Result<(Vec<BlockReport>, Summary)> {
@@ -112,7 +119,7 @@ fn replay(
         if settings.is_verbose {
             progress.suspend(|| eprintln!("replaying block {}", found.number()));
         }
-        let report = replay_block(settings, engines, &found);
+        let report = replay_block(settings, engines, lists, &found);
         summary.add(&report);
         if let Some(complaint) = report.complaint() {
             progress.suspend(|| eprintln!("{complaint}"));
@@ -133,12 +140,19 @@ fn replay(
     Ok((blocks, summary))
 }
 
-fn replay_block(settings: &Settings, engines: &Engines, found: &FoundBlock<'_>) -> BlockReport {
-    BlockReport {
-        number: found.number(),
-        origin: found.origin().to_owned(),
-        result: load(found).and_then(|block| execute_block(settings.engine, engines, &block)),
-    }
+fn replay_block(
+    settings: &Settings,
+    engines: &Engines,
+    lists: &AccessLists,
+    found: &FoundBlock<'_>,
+) -> BlockReport {
+    let replay = || {
+        let block = load(found)?;
+        let execution = execute(engines, &block, &lists.hints(&block.input)?)?;
+        lists.keep(&block.input, execution.output.access_list.as_ref())?;
+        Ok(judge(settings.engine, &block, execution))
+    };
+    BlockReport { number: found.number(), origin: found.origin().to_owned(), result: replay() }
 }
 
 /// Reads a block that was found.
@@ -155,15 +169,26 @@ pub(crate) fn execute_block(
     engines: &Engines,
     block: &ArchivedBlock,
 ) -> Result<Executed, Failure> {
-    let execution = engines
-        .execute(block)
-        .map_err(|error| Failure { kind: FailureKind::NotExecuted, error: error.to_string() })?;
-    Ok(Executed {
+    Ok(judge(engine, block, execute(engines, block, &AccessHints::None)?))
+}
+
+fn execute(
+    engines: &Engines,
+    block: &ArchivedBlock,
+    hints: &AccessHints,
+) -> Result<Execution, Failure> {
+    engines
+        .execute(block, hints)
+        .map_err(|error| Failure { kind: FailureKind::NotExecuted, error: error.to_string() })
+}
+
+fn judge(engine: Engine, block: &ArchivedBlock, execution: Execution) -> Executed {
+    Executed {
         fork: chain::fork_name(&block.chain, &block.input.header),
         txs: block.input.transactions.len(),
         gas_used: execution.output.gas_used,
         verdict: Verdict::of(block, &execution, engine),
         sequential: execution.sequential,
         parallel: execution.parallel,
-    })
+    }
 }

@@ -8,11 +8,11 @@
 use crate::{
     error::{SourceError, SourceFailure},
     pipeline::BlockContext,
-    worker::{Accesses, WorkerDb, finalized},
+    worker::{Accesses, WorkerDb, finalized, touched_slots},
 };
 use alloy_primitives::{Address, B256, U256, map::AddressMap};
 use core::fmt;
-use multilane_state::{TxIndex, multi_version::CommittedChanges};
+use multilane_state::{TxIndex, access_list::AccessJournal, multi_version::CommittedChanges};
 use revm::{
     Database, DatabaseCommit,
     state::{Account, AccountId, AccountInfo, Bytecode},
@@ -37,7 +37,7 @@ where
     pub(crate) fn new(block: &'block BlockContext, source: DB, failure: SourceFailure) -> Self {
         let mut reads = WorkerDb::new(block, source);
         reads.begin(TxIndex::FIRST, true, Accesses::default());
-        Self { block, reads, changes: CommittedChanges::default(), writer: None, failure }
+        Self { block, reads, changes: block.no_changes(), writer: None, failure }
     }
 
     /// Takes the changes so far, for the transactions to add theirs.
@@ -101,6 +101,9 @@ where
 {
     fn commit(&mut self, changes: AddressMap<Account>) {
         let block = self.block;
+        if let Some(journal) = self.changes.journal() {
+            note_accesses(journal, block, self.writer, &changes);
+        }
         // In the order of addresses, since that of the map is arbitrary.
         let mut touched: Vec<_> =
             changes.into_iter().filter(|(_, account)| account.is_touched()).collect();
@@ -114,6 +117,22 @@ where
         }
         // What was read so far has been dealt with.
         self.reads.begin(self.writer.unwrap_or(TxIndex::FIRST), true, Accesses::default());
+    }
+}
+
+/// Notes what a system call, or a payment by the protocol, accessed.
+#[expect(clippy::iter_over_hash_type, reason = "the list that is made of them is sorted")]
+fn note_accesses<'block>(
+    journal: &mut AccessJournal<'block>,
+    block: &'block BlockContext,
+    writer: Option<TxIndex>,
+    changes: &AddressMap<Account>,
+) {
+    for (address, account) in changes {
+        journal.account(writer, *address);
+        for (slot, write) in touched_slots(block, *address, account) {
+            journal.slot(writer, slot, write);
+        }
     }
 }
 

@@ -14,6 +14,9 @@ pub struct ExecutorConfig {
     /// profit from more than one thread, and run it sequentially. On by default; tests of the
     /// parallel pipeline turn it off.
     pub allow_sequential: bool,
+    /// Whether whole blocks come with their access list (EIP-7928) before Amsterdam too. Off by
+    /// default. From Amsterdam on they always do.
+    pub access_lists: bool,
 }
 
 impl ExecutorConfig {
@@ -22,6 +25,7 @@ impl ExecutorConfig {
         Self {
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             allow_sequential: true,
+            access_lists: false,
         }
     }
 
@@ -36,6 +40,13 @@ impl ExecutorConfig {
     #[must_use]
     pub const fn with_allow_sequential(mut self, allow: bool) -> Self {
         self.allow_sequential = allow;
+        self
+    }
+
+    /// Sets whether whole blocks come with their access list before Amsterdam too.
+    #[must_use]
+    pub const fn with_access_lists(mut self, wanted: bool) -> Self {
+        self.access_lists = wanted;
         self
     }
 }

@@ -359,6 +359,7 @@ impl<'run, 'block> Engine<'run, 'block> {
             refused => {
                 if let (Some(outcome), Some(validity)) = (refused, validity) {
                     frontier.conflicts.count(validity);
+                    self.block.note_conflict();
                     merger::retract(index, &outcome.accesses);
                     worker.recycle(outcome.accesses);
                 }

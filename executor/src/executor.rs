@@ -10,7 +10,7 @@ pub use build::{BuiltBlock, SkipReason, Skipped};
 pub use ordered::OrderedError;
 
 use crate::{
-    ExecutionError, ExecutorConfig,
+    AccessHints, ExecutionError, ExecutorConfig,
     analyzer::{AccessPrediction, Learner, Profile},
     backend::{EvmBackend, Mainnet},
     error::{SourceError, SourceRead},
@@ -121,11 +121,24 @@ impl<B> ParallelExecutor<B> {
         transactions: &[TxEnv],
         env: &EvmEnv,
         source: &S,
-        claimed_gas: Option<u64>,
     ) -> Planned {
-        let foresight = match &self.predictor {
-            Some(predictor) => Foresight::Predictor(predictor.as_ref()),
-            None => Foresight::Analyzer(self.profile.as_deref()),
+        self.plan_hinted(transactions, env, source, None, &AccessHints::None)
+    }
+
+    /// Decides how to execute the transactions of a block of which more is known: the gas that it
+    /// is said to use, and what it is said to access.
+    fn plan_hinted<S: StateSource>(
+        &self,
+        transactions: &[TxEnv],
+        env: &EvmEnv,
+        source: &S,
+        claimed_gas: Option<u64>,
+        hints: &AccessHints,
+    ) -> Planned {
+        let foresight = match (&self.predictor, hints.list()) {
+            (Some(predictor), _) => Foresight::Predictor(predictor.as_ref()),
+            (None, Some(_)) => Foresight::AccessList,
+            (None, None) => Foresight::Analyzer(self.profile.as_deref()),
         };
         let commute = Rules::of(env, self.backend.as_deref()).balances_commute;
         pipeline::plan(

@@ -109,6 +109,7 @@
 //! API; structs and enums that are to grow are `#[non_exhaustive]`. [`ExecutionStats`] is for people
 //! and benches: its numbers may differ from run to run, and what they count may change.
 
+mod access_list;
 mod admission;
 pub mod analyzer;
 pub mod backend;
@@ -145,6 +146,7 @@ pub mod verification;
 mod worker;
 mod workers;
 
+pub use access_list::AccessHints;
 pub use block_executor::{Lookahead, ParallelBlockExecutor, ParallelBlockExecutorFactory, Served};
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};

@@ -76,6 +76,21 @@ where
             }
         }
     }
+    if let Some(journal) = changes.journal() {
+        for read in &accesses.account_reads {
+            journal.account(Some(index), read.entry.address());
+        }
+        for (slot, write) in &accesses.touched_slots {
+            journal.slot(Some(index), slot, *write);
+        }
+        match &executed.deferred {
+            Deferred::Nothing => {}
+            Deferred::Fee(_) => journal.account(Some(index), block.beneficiary),
+            Deferred::Payments(payments) => {
+                payments.iter().for_each(|payment| journal.account(Some(index), payment.to));
+            }
+        }
+    }
     let mut slots = accesses.slot_writes.iter().copied();
     for written in &accesses.account_writes {
         let own = slots.by_ref().take(written.slots);

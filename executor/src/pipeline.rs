@@ -2,6 +2,7 @@
 
 use crate::{
     ExecutionError, ExecutionStats, ExecutorConfig,
+    access_list::Foretold,
     admission::GasAdmission,
     analyzer::{
         AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
@@ -20,11 +21,13 @@ use crate::{
     worker::PrecompileResults,
     workers::Workers,
 };
+use alloy_eips::eip7928::BlockAccessList;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256};
 use dashmap::DashMap;
 use multilane_state::{
     TxIndex,
+    access_list::PostValues,
     multi_version::{AccountValue, CommittedChanges, MultiVersionState},
 };
 use revm::{
@@ -59,6 +62,10 @@ pub(crate) struct BlockContext {
     pub(crate) rules: Rules,
     /// Whether the finalized changes of each transaction are wanted beside the committed values.
     pub(crate) keeps_changes: bool,
+    /// Whether the block's access list is wanted.
+    pub(crate) records_accesses: bool,
+    /// What somebody else's access list says, if there is one.
+    foretold: Option<Foretold>,
     /// Transactions whose changes are wanted to learn from them, once they are known.
     studied: OnceLock<Box<[bool]>>,
     /// Code that the block's transactions deployed, speculatively or not: content-addressed, so a
@@ -130,6 +137,8 @@ impl BlockContext {
             beneficiary: env.block_env.beneficiary,
             rules: Rules::of_mainnet(env),
             keeps_changes,
+            records_accesses: false,
+            foretold: None,
             studied: OnceLock::new(),
             new_codes: DashMap::new(),
             has_new_codes: AtomicBool::new(false),
@@ -162,6 +171,39 @@ impl BlockContext {
     /// Whether transactions that look at an account run one after another.
     pub(crate) fn is_ordered(&self, address: &Address) -> bool {
         self.ordered.contains(address)
+    }
+
+    /// Has the block's access list recorded, if that `records`, and serves speculative readers what
+    /// another such list says.
+    pub(crate) fn with_access_lists(
+        mut self,
+        records: bool,
+        foretold: Option<Arc<BlockAccessList>>,
+    ) -> Self {
+        self.records_accesses = records;
+        self.foretold = foretold.map(Foretold::new);
+        self
+    }
+
+    /// What an access list says that speculative readers will find.
+    pub(crate) fn foretold(&self) -> Option<&PostValues> {
+        self.foretold.as_ref()?.values()
+    }
+
+    /// Notes that a speculative reader was served something wrong.
+    pub(crate) fn note_conflict(&self) {
+        if let Some(foretold) = &self.foretold {
+            foretold.note_conflict();
+        }
+    }
+
+    /// No changes yet, with whatever is to be recorded.
+    pub(crate) fn no_changes<'block>(&self) -> CommittedChanges<'block> {
+        if self.records_accesses {
+            CommittedChanges::with_journal()
+        } else {
+            CommittedChanges::default()
+        }
     }
 
     /// Whether somebody wants to see the finalized changes of a transaction.
@@ -223,6 +265,8 @@ pub(crate) enum Foresight<'a> {
     Analyzer(Option<&'a Profile>),
     /// Somebody else.
     Predictor(&'a Predictor),
+    /// An access list: what readers are served comes from it, so that nothing depends on anything.
+    AccessList,
 }
 
 /// What the executor has decided about a block.
@@ -272,6 +316,9 @@ pub(crate) fn plan<S: StateSource>(
             // Advice of the wrong length is still only advice.
             predictions.resize_with(transactions.len(), AccessPrediction::default);
             (predictions, Vec::new())
+        }
+        Foresight::AccessList => {
+            (parallel_map(workers, transactions, |_, tx| AccessPrediction::of_gas(tx)), Vec::new())
         }
         Foresight::Analyzer(profile) => {
             let analyzer = Analyzer::new(transactions, balances_commute);

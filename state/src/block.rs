@@ -1,7 +1,7 @@
 //! The two ends of the pipeline: a block to execute, and what executing it produced.
 
 use alloy_consensus::{Header, ReceiptEnvelope, TxEnvelope, transaction::Recovered};
-use alloy_eips::{eip4895::Withdrawal, eip7685::Requests};
+use alloy_eips::{eip4895::Withdrawal, eip7685::Requests, eip7928::BlockAccessList};
 use alloy_primitives::B256;
 use revm::database::BundleState;
 
@@ -42,4 +42,7 @@ pub struct BlockOutput {
     pub blob_gas_used: u64,
     /// The block's net state changes with the reverts to undo them.
     pub bundle: BundleState,
+    /// What each part of the block accessed and changed (EIP-7928), in canonical order. From
+    /// Amsterdam on, where headers commit to it; before that, where it was asked for.
+    pub access_list: Option<BlockAccessList>,
 }

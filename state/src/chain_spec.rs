@@ -7,7 +7,7 @@ use alloy_evm::{EvmEnv, eth::spec::EthExecutorSpec};
 use alloy_genesis::ChainConfig;
 use alloy_hardforks::{EthereumChainHardforks, EthereumHardfork, EthereumHardforks, ForkCondition};
 use alloy_primitives::{Address, U256};
-use revm::primitives::hardfork::SpecId;
+use revm::{context::CfgEnv, primitives::hardfork::SpecId};
 
 /// A chain's id, fork schedule, blob schedule and deposit contract.
 ///
@@ -20,7 +20,12 @@ pub struct ChainSpec {
     deposit_contract: Option<Address>,
     /// Blob parameters by the fork that brings them, latest fork first.
     blob_schedule: Vec<(EthereumHardfork, BlobParams)>,
+    /// Where the EVM departs from Ethereum's.
+    evm_rules: Option<EvmRules>,
 }
+
+/// Changes the EVM's configuration for a block.
+type EvmRules = fn(&mut CfgEnv<SpecId>);
 
 impl ChainSpec {
     /// Ethereum mainnet, chain id 1.
@@ -30,6 +35,7 @@ impl ChainSpec {
             hardforks: EthereumChainHardforks::mainnet(),
             deposit_contract: Some(MAINNET_DEPOSIT_CONTRACT_ADDRESS),
             blob_schedule: default_blob_schedule(),
+            evm_rules: None,
         }
     }
 
@@ -121,7 +127,16 @@ impl ChainSpec {
             hardforks,
             deposit_contract: config.deposit_contract_address,
             blob_schedule,
+            evm_rules: None,
         })
+    }
+
+    /// Lets `rules` change the EVM's configuration of every block: its gas table, its limits, the
+    /// parts of a fork that are switched on. For drafts of forks, and chains with rules of their own.
+    #[must_use]
+    pub const fn with_evm_rules(mut self, rules: fn(&mut CfgEnv<SpecId>)) -> Self {
+        self.evm_rules = Some(rules);
+        self
     }
 
     /// EIP-155 chain id.
@@ -139,7 +154,12 @@ impl ChainSpec {
 
     /// The execution environment of a block: revm's configuration and block environment.
     pub fn evm_env(&self, header: &Header) -> EvmEnv<SpecId> {
-        EvmEnv::for_eth_block(header, self, self.chain_id, self.blob_params(header.timestamp))
+        let blob_params = self.blob_params(header.timestamp);
+        let mut env = EvmEnv::for_eth_block(header, self, self.chain_id, blob_params);
+        if let Some(change) = self.evm_rules {
+            change(&mut env.cfg_env);
+        }
+        env
     }
 
     /// The rules in force at a block.

@@ -5,6 +5,7 @@
 //!
 //! - [`BlockInput`] and [`BlockOutput`]: the two ends of the pipeline;
 //! - [`ChainSpec`]: which rules apply to which block;
+//! - [`access_list`]: block access lists (EIP-7928), recorded, compared, and read as values;
 //! - [`StateLocation`]: the full key under which a transaction reads or writes;
 //! - [`Prestate`]: read-only parent state, from a dump, a prestate trace, or a [`Witness`] whose trie
 //!   nodes prove every value against the parent's state root;
@@ -12,6 +13,7 @@
 //!
 //! It starts no threads, and it does not know revm's handler, files or the command line.
 
+pub mod access_list;
 mod block;
 mod chain_spec;
 mod code;

@@ -89,6 +89,7 @@ fn verify(session: &Session, block: &ArchivedBlock) -> Result<Executed, Failure>
     let engines = Engines {
         sequential: true,
         parallel: session.executors.first().map(Arc::clone),
+        access_lists: false,
         repeat: 0,
         interrupt: session.interrupt.clone(),
     };

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::anyhow;
 use multilane::{
-    ExecutionError, ExecutionStats, ParallelExecutor, Shared, StateSource, sequential,
+    AccessHints, ExecutionError, ExecutionStats, ParallelExecutor, Shared, StateSource, sequential,
     state::BlockOutput,
     verification::{Difference, compare_outputs},
 };
@@ -23,6 +23,9 @@ pub(crate) struct Engines {
     pub(crate) sequential: bool,
     /// The parallel executor, if it runs.
     pub(crate) parallel: Option<Arc<ParallelExecutor>>,
+    /// Whether both record block access lists, before Amsterdam too. The parallel executor has to be
+    /// configured so as well.
+    pub(crate) access_lists: bool,
     /// Timed executions of each engine, after the one that is verified.
     pub(crate) repeat: usize,
     /// Ends the repetitions early.
@@ -51,20 +54,30 @@ impl Engines {
     /// Executes a block.
     ///
     /// The first execution of each engine is not timed. It gives the output to verify, and it warms
-    /// the caches: whichever engine came first would otherwise pay for both.
+    /// the caches: whichever engine came first would otherwise pay for both. What is known about the
+    /// block's accesses helps the parallel engine's timed executions.
     ///
     /// # Errors
     ///
     /// If an engine cannot execute the block; if only one can, the error says so.
-    pub(crate) fn execute(&self, block: &ArchivedBlock) -> anyhow::Result<Execution> {
+    pub(crate) fn execute(
+        &self,
+        block: &ArchivedBlock,
+        hints: &AccessHints,
+    ) -> anyhow::Result<Execution> {
         let (reference, output, intermediate_roots) = self.execute_untimed(block)?;
         let mut differences = match &reference {
             Some(sequential) => compare_outputs(sequential, &output),
             None => Vec::new(),
         };
-        let mut check = |again: &BlockOutput| {
+        let mut check = |mut again: BlockOutput| {
+            let first = reference.as_ref().unwrap_or(&output);
+            if first.access_list.is_none() {
+                // An enforced list has been compared with the one given.
+                again.access_list = None;
+            }
             if differences.is_empty() {
-                differences = compare_outputs(reference.as_ref().unwrap_or(&output), again);
+                differences = compare_outputs(first, &again);
             }
         };
 
@@ -72,15 +85,17 @@ impl Engines {
         for _ in 0..self.repeat {
             // In turn, so that a change of the machine's speed meets both engines.
             if self.sequential {
-                let run = timed(|| execute_sequentially(block, &mut |_, _| {}));
-                check(&run.value?);
+                let run = timed(|| self.execute_sequentially(block));
+                check(run.value?);
                 sequential.push(Timed { time: run.time, value: () });
             }
             if let Some(executor) = &self.parallel {
                 let source = Shared(&block.prestate);
-                let run = timed(|| executor.execute_block(&block.chain, &block.input, &source));
+                let run = timed(|| {
+                    executor.execute_block_hinted(&block.chain, &block.input, &source, hints)
+                });
                 let (again, stats) = run.value?;
-                check(&again);
+                check(again);
                 parallel.push(Timed { time: run.time, value: stats });
             }
             if self.interrupt.requested() {
@@ -104,8 +119,12 @@ impl Engines {
     ) -> anyhow::Result<(Option<BlockOutput>, BlockOutput, IntermediateStateRoots)> {
         let Some(executor) = &self.parallel else {
             let (output, roots) =
-                with_intermediate_roots(block, |observe| execute_sequentially(block, observe));
-            return Ok((None, output?, roots));
+                with_intermediate_roots(block, |observe| observe_sequentially(block, observe));
+            let mut output = output?;
+            if self.access_lists {
+                output.access_list = self.execute_sequentially(block)?.access_list;
+            }
+            return Ok((None, output, roots));
         };
         let (parallel, roots) = with_intermediate_roots(block, |observe| -> Outcome {
             let source = Shared(&block.prestate);
@@ -116,12 +135,22 @@ impl Engines {
         if !self.sequential {
             return Ok((None, parallel?, roots));
         }
-        let (sequential, parallel) = both(execute_sequentially(block, &mut |_, _| {}), parallel)?;
+        let (sequential, parallel) = both(self.execute_sequentially(block), parallel)?;
         Ok((Some(sequential), parallel, roots))
+    }
+
+    fn execute_sequentially(&self, block: &ArchivedBlock) -> Outcome {
+        let ArchivedBlock { chain, input, prestate, .. } = block;
+        let Ok(db) = Shared(prestate).open();
+        if self.access_lists {
+            sequential::execute_block_with_access_list(chain, input, db)
+        } else {
+            sequential::execute_block(chain, input, db)
+        }
     }
 }
 
-fn execute_sequentially(block: &ArchivedBlock, observe: Observer<'_>) -> Outcome {
+fn observe_sequentially(block: &ArchivedBlock, observe: Observer<'_>) -> Outcome {
     let Ok(db) = Shared(&block.prestate).open();
     sequential::execute_block_observed(&block.chain, &block.input, db, observe)
 }

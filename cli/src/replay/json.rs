@@ -205,6 +205,9 @@ struct Totals {
     repeat: usize,
     sequential_ms: Option<f64>,
     parallel_ms: Option<f64>,
+    conflicts: Option<usize>,
+    /// What became of block access lists.
+    access_lists: Option<&'static str>,
     #[serde(flatten)]
     rates: Rates,
     #[serde(flatten)]
@@ -253,6 +256,8 @@ impl Totals {
             repeat: settings.repeat,
             sequential_ms: sequential.map(millis),
             parallel_ms: parallel.map(millis),
+            conflicts: parallel.map(|_| summary.conflicts),
+            access_lists: settings.access_lists.name(),
             rates: Rates {
                 sequential_mgas_per_s: per_second(mgas, sequential),
                 sequential_txs_per_s: per_second(txs, sequential),

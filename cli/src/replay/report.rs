@@ -107,6 +107,8 @@ pub(crate) struct Summary {
     /// Time of the executed blocks, engine by engine.
     pub(crate) sequential: Duration,
     pub(crate) parallel: Duration,
+    /// Speculative executions of the parallel engine that did not stand.
+    pub(crate) conflicts: usize,
     pub(crate) speedups: Speedups,
     /// Those of blocks with [`LARGE_BLOCK_TXS`] transactions or more.
     pub(crate) speedups_large: Speedups,
@@ -135,6 +137,7 @@ impl Summary {
         self.gas_used += executed.gas_used;
         self.sequential += executed.sequential.unwrap_or_default();
         self.parallel += executed.parallel.as_ref().map(|(time, _)| *time).unwrap_or_default();
+        self.conflicts += executed.parallel.as_ref().map_or(0, |(_, stats)| stats.conflicts);
         if let (Some(sequential), Some((parallel, _))) = (executed.sequential, &executed.parallel) {
             self.speedups.add(report.number, sequential, *parallel);
             if executed.txs >= LARGE_BLOCK_TXS {

@@ -15,6 +15,46 @@ pub(crate) struct Settings {
     pub(crate) fail_fast: bool,
     pub(crate) is_quiet: bool,
     pub(crate) is_verbose: bool,
+    pub(crate) access_lists: ListUse,
+}
+
+/// What becomes of block access lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListUse {
+    /// Nothing.
+    None,
+    /// They are recorded and saved.
+    Saved,
+    /// The parallel engine takes them as advice.
+    Advisory,
+    /// Each block has to have its list.
+    Enforced,
+}
+
+impl From<&ReplayArgs> for ListUse {
+    fn from(args: &ReplayArgs) -> Self {
+        if args.save_access_lists.is_some() {
+            Self::Saved
+        } else if args.access_lists.is_none() {
+            Self::None
+        } else if args.enforce_access_lists {
+            Self::Enforced
+        } else {
+            Self::Advisory
+        }
+    }
+}
+
+impl ListUse {
+    /// The word for it in reports, if there is anything to report.
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Saved => Some("saved"),
+            Self::Advisory => Some("advisory"),
+            Self::Enforced => Some("enforced"),
+        }
+    }
 }
 
 impl From<&ReplayArgs> for Settings {
@@ -29,6 +69,7 @@ impl From<&ReplayArgs> for Settings {
             fail_fast: args.fail_fast,
             is_quiet: args.quiet,
             is_verbose: args.verbose,
+            access_lists: ListUse::from(args),
         }
     }
 }

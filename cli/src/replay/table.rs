@@ -166,6 +166,9 @@ fn print_totals(out: &mut impl Write, settings: &Settings, summary: &Summary) ->
         let engine = format!("parallel, {threads} thread{plural}{runs}");
         print_rate(out, &engine, summary, summary.parallel)?;
     }
+    if let Some(name) = settings.access_lists.name() {
+        writeln!(out, "access lists {name}: {} conflicts", grouped(summary.conflicts as u64))?;
+    }
     print_speedups(out, "speedup of all blocks", &summary.speedups)?;
     let large = format!("speedup of {LARGE_BLOCK_TXS} transactions or more");
     print_speedups(out, &large, &summary.speedups_large)

@@ -91,6 +91,11 @@ impl fmt::Display for PredictedLocation {
 }
 
 impl AccessPrediction {
+    /// How much a transaction does, and nothing about where.
+    pub(crate) fn of_gas(tx: &TxEnv) -> Self {
+        Self { accesses: Vec::new(), gas: inferred::gas(tx) }
+    }
+
     fn add(&mut self, location: PredictedLocation, reads: bool, writes: bool) {
         self.accesses.push(PredictedAccess { location, reads, writes });
     }

@@ -87,7 +87,7 @@ fn send_results<S: StateSource, B>(
     source: &NotedSource<S>,
     results: &SyncSender<Final>,
 ) {
-    let mut planned = executor.plan(transactions, env, source, None);
+    let mut planned = executor.plan(transactions, env, source);
     if let ExecutionMode::Sequential(_) = planned.stats.mode {
         return;
     }

@@ -59,7 +59,7 @@ where
         hashes: BlockHashes,
         deliver: &mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
     ) {
-        let mut planned = self.executor.plan(transactions, &self.env, &self.known.source, None);
+        let mut planned = self.executor.plan(transactions, &self.env, &self.known.source);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             return;
         }

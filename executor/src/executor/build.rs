@@ -114,12 +114,14 @@ impl ParallelExecutor {
     ) -> Result<(BuiltBlock, ExecutionStats), ExecutionError> {
         let env = chain.evm_env(&block.header);
         let _block = telemetry::enter_block("build_block", env.block_env.number, None);
+        let records = self.config.access_lists || sequential::commits_to_access_list(chain, block);
         let source = CachedSource::new(source);
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut state = State::builder()
             .with_database(SourceDb::new(open(&|| source.open())?, failure.clone()))
             .with_bundle_update()
+            .with_bal_builder_if(records)
             .build();
         let evm = EthEvmFactory::default().create_evm(&mut state, env.clone());
         let factory = sequential::block_executor_factory(chain);
@@ -150,6 +152,7 @@ impl ParallelExecutor {
             for (last, Candidate { transaction, .. }) in ran.finals.into_iter().zip(&mut window) {
                 history.record(built.transactions.len() + 1, &last.state);
                 candidates.include(&last, &transaction);
+                executor.evm_mut().db_mut().bump_bal_index();
                 executor.commit_transaction(EthTxResult {
                     result: last,
                     blob_gas_used: transaction.blob_gas_used().unwrap_or_default(),
@@ -167,6 +170,7 @@ impl ParallelExecutor {
         }
 
         let stage = Stage::Finish.enter();
+        executor.evm_mut().db_mut().bump_bal_index();
         let (_, result) = executor.finish().map_err(outside)?;
         state.merge_transitions(BundleRetention::Reverts);
         built.output = BlockOutput {
@@ -175,6 +179,7 @@ impl ParallelExecutor {
             gas_used: result.gas_used,
             blob_gas_used: result.blob_gas_used,
             bundle: state.take_bundle(),
+            access_list: state.take_built_alloy_bal(),
         };
         stats.transactions = built.transactions.len();
         stats.finish_time = stage.elapsed();
@@ -197,7 +202,7 @@ impl ParallelExecutor {
         let block = BlockContext::new(env, &tx_envs, true);
         // Code of earlier windows is new in the block too, and travels with its accounts.
         history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code));
-        let mut planned = self.plan(&tx_envs, env, parent, None);
+        let mut planned = self.plan(&tx_envs, env, parent);
         let execution = Execution {
             workers: self.workers(),
             block: &block,

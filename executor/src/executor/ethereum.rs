@@ -5,7 +5,7 @@
 
 use super::{ParallelExecutor, final_error, open, to_tx_env};
 use crate::{
-    ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
+    AccessHints, ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
     admission::GasAdmission,
     block_db::BlockDb,
     error::SourceFailure,
@@ -18,13 +18,14 @@ use crate::{
     telemetry::{self, Stage},
 };
 use alloy_consensus::Transaction;
+use alloy_eips::eip7928::BlockAccessList;
 use alloy_evm::{
     Evm, EvmFactory,
     block::BlockExecutor,
     eth::{EthBlockExecutor, EthEvmFactory, receipt_builder::AlloyReceiptBuilder},
 };
 use alloy_hardforks::EthereumHardforks;
-use multilane_state::{BlockInput, BlockOutput, ChainSpec};
+use multilane_state::{BlockInput, BlockOutput, ChainSpec, access_list::AccessJournal};
 use revm::state::EvmState;
 use std::ops::ControlFlow;
 
@@ -43,7 +44,26 @@ impl ParallelExecutor {
         block: &BlockInput,
         source: &S,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
-        self.execute_ethereum(chain, block, source, None)
+        self.execute_ethereum(chain, block, source, &AccessHints::None, None)
+    }
+
+    /// Executes an Ethereum block of which an access list (EIP-7928) is known.
+    ///
+    /// With [`AccessHints::Enforced`] the output has the block's own list, which is then the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_block`](Self::execute_block). Besides, an enforced list that is not exactly that
+    /// of the block is [`ExecutionError::InvalidBlock`], with the first transaction that differs and
+    /// an [`AccessListError`](crate::state::access_list::AccessListError) that names the location.
+    pub fn execute_block_hinted<S: StateSource>(
+        &self,
+        chain: &ChainSpec,
+        block: &BlockInput,
+        source: &S,
+        hints: &AccessHints,
+    ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
+        self.execute_ethereum(chain, block, source, hints, None)
     }
 
     /// Executes an Ethereum block and shows `observe` the finalized state changes of each
@@ -59,7 +79,7 @@ impl ParallelExecutor {
         source: &S,
         mut observe: impl FnMut(usize, &EvmState),
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
-        self.execute_ethereum(chain, block, source, Some(&mut observe))
+        self.execute_ethereum(chain, block, source, &AccessHints::None, Some(&mut observe))
     }
 
     fn execute_ethereum<S: StateSource>(
@@ -67,13 +87,17 @@ impl ParallelExecutor {
         chain: &ChainSpec,
         input: &BlockInput,
         source: &S,
+        hints: &AccessHints,
         observe: Option<Observe<'_>>,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
         let transactions = &input.transactions;
         let number = input.header.number;
         let _block = telemetry::enter_block("execute_block", number, Some(transactions.len()));
+        let records = self.config.access_lists
+            || hints.enforced().is_some()
+            || sequential::commits_to_access_list(chain, input);
         let claimed_gas = judgement::claimed_gas(input.header.gas_used, transactions.len());
-        if self.config.allow_sequential {
+        if self.config.allow_sequential && !records {
             // Before anything is made for the whole block: a small one is over by then.
             let limits = transactions.iter().map(|tx| tx.gas_limit());
             let gas = claimed_gas.unwrap_or_else(|| limits.fold(0, u64::saturating_add));
@@ -87,12 +111,16 @@ impl ParallelExecutor {
         }
         let env = chain.evm_env(&input.header);
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let mut planned = self.plan(&tx_envs, &env, source, claimed_gas);
-        if planned.stats.mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) {
+        let mut planned = self.plan_hinted(&tx_envs, &env, source, claimed_gas, hints);
+        let mode = planned.stats.mode;
+        if mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) && !records {
             return execute_small(chain, input, source, observe, planned.stats);
         }
 
-        let block = BlockContext::new(&env, &tx_envs, observe.is_some());
+        let block = BlockContext::new(&env, &tx_envs, observe.is_some()).with_access_lists(
+            records,
+            hints.list().filter(|_| mode == ExecutionMode::Parallel).cloned(),
+        );
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut db = BlockDb::new(&block, open(source)?, failure.clone());
@@ -113,7 +141,7 @@ impl ParallelExecutor {
             changes: executor.evm_mut().db_mut().take_changes(),
             admission: Some(GasAdmission::new(&env)),
         };
-        let End { changes, gas, results, studied, failure } = match observe {
+        let End { mut changes, gas, results, studied, failure } = match observe {
             None => execution.run(&mut planned, source)?,
             Some(observe) => {
                 let mut observed = Vec::with_capacity(transactions.len());
@@ -130,6 +158,8 @@ impl ParallelExecutor {
             }
         };
         if let Some((index, cause)) = failure {
+            let journal = changes.take_journal();
+            access_list(&block, journal, hints, transactions.len(), Some(index))?;
             return Err(final_error(index, cause, *transactions[index].hash()));
         }
 
@@ -149,18 +179,23 @@ impl ParallelExecutor {
             executor.blob_gas_used = blob_gas.fold(0, u64::saturating_add);
         }
         executor.evm_mut().db_mut().resume(transactions.len(), changes);
-        let (_, result) = executor.finish().map_err(outside)?;
+        let finished = executor.finish().map(|(_, result)| result);
+        let mut changes = db.take_changes();
+        let failed = finished.is_err().then_some(transactions.len());
+        let journal = changes.take_journal();
+        let access_list = access_list(&block, journal, hints, transactions.len(), failed)?;
+        let result = finished.map_err(outside)?;
 
         if let Some(learner) = learner {
             learner.learn(self.workers());
         }
-        let changes = db.take_changes();
         let output = BlockOutput {
             receipts: result.receipts,
             requests: result.requests,
             gas_used: result.gas_used,
             blob_gas_used: result.blob_gas_used,
             bundle: merger::bundle(self.workers(), &block, changes),
+            access_list,
         };
         planned.stats.finish_time = stage.elapsed();
         drop(stage);
@@ -189,4 +224,21 @@ fn execute_small<S: StateSource>(
     drop(stage);
     telemetry::executed(&stats);
     Ok((output, stats))
+}
+
+/// The list that a journal amounts to, where there is one, held against what `hints` demand of it.
+/// `failed` is the transaction that ended the block, if one did.
+fn access_list(
+    block: &BlockContext,
+    journal: Option<AccessJournal<'_>>,
+    hints: &AccessHints,
+    transactions: usize,
+    failed: Option<usize>,
+) -> Result<Option<BlockAccessList>, ExecutionError> {
+    let (Some(journal), true) = (journal, failed.is_none() || hints.enforced().is_some()) else {
+        return Ok(None);
+    };
+    let list = journal.list(|hash| block.new_code(hash));
+    hints.check(&journal, &list, transactions, failed)?;
+    Ok(Some(list))
 }

@@ -85,7 +85,7 @@ impl<B> ParallelExecutor<B> {
         executor.apply_pre_execution_changes().map_err(outside)?;
 
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
-        let mut planned = self.plan(&tx_envs, &env, source, None);
+        let mut planned = self.plan(&tx_envs, &env, source);
         let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             let stage = Stage::Execute.enter();

@@ -47,7 +47,7 @@ impl<B> ParallelExecutor<B> {
             Some(transactions.len()),
         );
         let block = self.context(env, transactions, true);
-        let mut planned = self.plan(transactions, env, source, None);
+        let mut planned = self.plan(transactions, env, source);
         let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
         let mut refused = None;
         let mut deliver = |index: usize, last| {
@@ -104,7 +104,7 @@ impl<B> ParallelExecutor<B> {
             Some(transactions.len()),
         );
         let block = self.context(env, transactions, false);
-        let mut planned = self.plan(transactions, env, &Shared(db), None);
+        let mut planned = self.plan(transactions, env, &Shared(db));
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
         let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
         if let Some((index, cause)) = end.failure {

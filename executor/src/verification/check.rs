@@ -27,6 +27,17 @@ impl Check {
         Self { kind, outcome }
     }
 
+    /// Compares a number with the most that the header allows.
+    pub(super) fn at_most(kind: CheckKind, max: u64, actual: u64) -> Self {
+        let outcome = if actual <= max {
+            CheckOutcome::Ok
+        } else {
+            let expected = format!("at most {max}");
+            CheckOutcome::Mismatch { expected, actual: actual.to_string() }
+        };
+        Self { kind, outcome }
+    }
+
     /// Notes that a commitment could not be checked.
     pub(super) fn unavailable(kind: CheckKind, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, outcome: CheckOutcome::Unavailable(reason.into()) }
@@ -63,13 +74,16 @@ pub enum CheckKind {
     RequestsHash,
     /// Hash of the block access list (EIP-7928), from Amsterdam on.
     BlockAccessListHash,
+    /// Number of items of the block access list, which the gas limit bounds (EIP-7928), from
+    /// Amsterdam on.
+    BlockAccessListItems,
     /// Root of the state after the block.
     StateRoot,
 }
 
 impl CheckKind {
     /// Every kind, in the order in which [`verify_block`](super::verify_block) lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::HeaderHash,
         Self::TransactionsRoot,
         Self::OmmersHash,
@@ -80,6 +94,7 @@ impl CheckKind {
         Self::BlobGasUsed,
         Self::RequestsHash,
         Self::BlockAccessListHash,
+        Self::BlockAccessListItems,
         Self::StateRoot,
     ];
 
@@ -96,6 +111,7 @@ impl CheckKind {
             Self::BlobGasUsed => "blob_gas_used",
             Self::RequestsHash => "requests_hash",
             Self::BlockAccessListHash => "block_access_list_hash",
+            Self::BlockAccessListItems => "block_access_list_items",
             Self::StateRoot => "state_root",
         }
     }

@@ -1,5 +1,6 @@
 //! One engine's output against another's.
 
+use alloy_eips::eip7928::AccountChanges;
 use alloy_primitives::{Address, B256, U256, hex};
 use core::fmt;
 use multilane_state::BlockOutput;
@@ -88,6 +89,10 @@ pub enum DifferencePlace {
     StateSize,
     /// The bundle's size of its reverts.
     RevertsSize,
+    /// Whether there is a block access list, and which accounts it has.
+    AccessList,
+    /// An account in the block access list.
+    AccessListEntry(Address),
 }
 
 impl fmt::Display for DifferencePlace {
@@ -112,6 +117,8 @@ impl fmt::Display for DifferencePlace {
             }
             Self::StateSize => f.write_str("size of the bundle's state"),
             Self::RevertsSize => f.write_str("size of the bundle's reverts"),
+            Self::AccessList => f.write_str("block access list"),
+            Self::AccessListEntry(address) => write!(f, "{address} in the block access list"),
         }
     }
 }
@@ -139,6 +146,7 @@ pub fn compare_outputs(sequential: &BlockOutput, parallel: &BlockOutput) -> Vec<
         );
     }
     differences.bundle(&sequential.bundle, &parallel.bundle);
+    differences.access_list(sequential.access_list.as_deref(), parallel.access_list.as_deref());
     differences.0
 }
 
@@ -211,6 +219,30 @@ impl Differences {
         }
         self.compare(DifferencePlace::StateSize, &left.state_size, &right.state_size);
         self.compare(DifferencePlace::RevertsSize, &left.reverts_size, &right.reverts_size);
+    }
+
+    fn access_list(&mut self, left: Option<&[AccountChanges]>, right: Option<&[AccountChanges]>) {
+        let place = DifferencePlace::AccessList;
+        let (Some(left), Some(right)) = (left, right) else {
+            self.compare_shown(place, left.is_some(), right.is_some(), presence);
+            return;
+        };
+        let by_address = |list: &[AccountChanges]| -> BTreeMap<_, _> {
+            list.iter().map(|changes| (changes.address, changes.clone())).collect()
+        };
+        let (left_by_address, right_by_address) = (by_address(left), by_address(right));
+        for address in union(left_by_address.keys(), right_by_address.keys()) {
+            self.compare_shown(
+                DifferencePlace::AccessListEntry(address),
+                left_by_address.get(&address),
+                right_by_address.get(&address),
+                |changes| optional(changes, |changes| format!("{changes:?}")),
+            );
+        }
+        let addresses = |list: &[AccountChanges]| -> Vec<_> {
+            list.iter().map(|changes| changes.address).collect()
+        };
+        self.compare(place, &addresses(left), &addresses(right));
     }
 
     fn account(

@@ -8,10 +8,13 @@ use alloy_consensus::{
         calculate_withdrawals_root,
     },
 };
+use alloy_eips::eip7928::{ITEM_COST, compute_block_access_list_hash, total_bal_items};
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{B256, Bloom};
 use multilane_state::{BlockInput, BlockOutput, ChainSpec};
 use std::borrow::Cow;
+
+const NO_ACCESS_LIST: &str = "the execution recorded no block access list";
 
 /// Checks everything that a block's header commits to.
 ///
@@ -38,7 +41,9 @@ fn exists(chain: &ChainSpec, block: &BlockInput, kind: CheckKind) -> bool {
         CheckKind::WithdrawalsRoot => chain.is_shanghai_active_at_timestamp(timestamp),
         CheckKind::BlobGasUsed => chain.is_cancun_active_at_timestamp(timestamp),
         CheckKind::RequestsHash => chain.is_prague_active_at_timestamp(timestamp),
-        CheckKind::BlockAccessListHash => chain.is_amsterdam_active_at_timestamp(timestamp),
+        CheckKind::BlockAccessListHash | CheckKind::BlockAccessListItems => {
+            chain.is_amsterdam_active_at_timestamp(timestamp)
+        }
         CheckKind::HeaderHash
         | CheckKind::TransactionsRoot
         | CheckKind::OmmersHash
@@ -98,9 +103,20 @@ fn check(
         CheckKind::RequestsHash => {
             Check::compare(kind, header.requests_hash, Some(output.requests.requests_hash()))
         }
-        CheckKind::BlockAccessListHash => {
-            Check::unavailable(kind, "the execution records no block access list")
-        }
+        CheckKind::BlockAccessListHash => match &output.access_list {
+            Some(list) => Check::compare(
+                kind,
+                header.block_access_list_hash,
+                Some(compute_block_access_list_hash(list)),
+            ),
+            None => Check::unavailable(kind, NO_ACCESS_LIST),
+        },
+        CheckKind::BlockAccessListItems => match &output.access_list {
+            Some(list) => {
+                Check::at_most(kind, header.gas_limit / ITEM_COST as u64, total_bal_items(list))
+            }
+            None => Check::unavailable(kind, NO_ACCESS_LIST),
+        },
         CheckKind::StateRoot => match &roots.after_block {
             Ok(root) => Check::compare(kind, Some(header.state_root), Some(*root)),
             Err(reason) => Check::unavailable(kind, reason.clone()),

@@ -106,6 +106,11 @@ where
             }
         };
         if !self.at_frontier
+            && let Some(foretold) = self.block.foretold()
+        {
+            served = foretold.account(address, self.reader, served);
+        }
+        if !self.at_frontier
             && let Some(nonce) = self.block.nonces.before(address, self.reader)
             && let Some(value) = &mut served
         {
@@ -158,7 +163,9 @@ where
         key: U256,
     ) -> Result<U256, SourceError> {
         let entry = self.block.state.slot(account.address(), key);
-        let served = match entry.guess(account, self.reader) {
+        let foretold = self.block.foretold().filter(|_| !self.at_frontier);
+        let foretold = foretold.and_then(|it| it.slot(account.address(), key, self.reader));
+        let served = match foretold.or_else(|| entry.guess(account, self.reader)) {
             Some(value) => value,
             None => {
                 let address = account.address();
@@ -194,7 +201,8 @@ where
         if let Some(code) = self.codes.get(&code_hash) {
             return Ok(code.clone());
         }
-        let code = match self.block.new_code(&code_hash) {
+        let foretold = || self.block.foretold()?.code(&code_hash).cloned();
+        let code = match self.block.new_code(&code_hash).or_else(foretold) {
             Some(code) => code,
             None => self
                 .source

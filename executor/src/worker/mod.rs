@@ -140,6 +140,9 @@ pub(crate) struct Accesses<'block> {
     pub(crate) slot_reads: Vec<SlotRead<'block>>,
     pub(crate) account_writes: Vec<WrittenAccount<'block>>,
     pub(crate) slot_writes: Vec<(&'block SlotEntry, SlotWrite)>,
+    /// Where the block's access list is wanted, all slots that were accessed, each with what became
+    /// of it. More than were read: what a contract holds that is being created is known.
+    pub(crate) touched_slots: Vec<(&'block SlotEntry, SlotWrite)>,
 }
 
 /// An account in a write set.
@@ -157,6 +160,7 @@ impl Accesses<'_> {
         self.slot_reads.clear();
         self.account_writes.clear();
         self.slot_writes.clear();
+        self.touched_slots.clear();
     }
 }
 
@@ -341,6 +345,9 @@ where
             let Some(account) = state.get_mut(&address) else { continue };
             // The id meant something to this worker's database alone.
             account.info.account_id = None;
+            if block.records_accesses {
+                accesses.touched_slots.extend(touched_slots(block, address, account));
+            }
             if !account.is_touched() {
                 continue;
             }
@@ -382,6 +389,19 @@ pub(crate) fn finalized<'block, 'account>(
         (block.state.slot(address, *key), write)
     });
     (write, slots)
+}
+
+/// All slots of an account that a transaction accessed, each with what became of it.
+pub(crate) fn touched_slots<'block>(
+    block: &'block BlockContext,
+    address: Address,
+    account: &Account,
+) -> impl Iterator<Item = (&'block SlotEntry, SlotWrite)> {
+    let destroyed = account.is_selfdestructed_locally();
+    account.storage.iter().map(move |(key, slot)| {
+        let present = if destroyed { U256::ZERO } else { slot.present_value };
+        (block.state.slot(address, *key), SlotWrite { original: slot.original_value, present })
+    })
 }
 
 /// The write that a touched account's finalized changes amount to, in the order of cases in which

@@ -87,6 +87,7 @@ fn check(spec: ForkedAtGenesis, spec_id: SpecId, workload: &Workload) {
         gas_used: result.gas_used,
         blob_gas_used: result.blob_gas_used,
         bundle,
+        access_list: None,
     };
     let expected = output(expected, state.take_bundle());
 

@@ -70,6 +70,7 @@ fn build_serially(
         gas_used: result.gas_used,
         blob_gas_used: result.blob_gas_used,
         bundle: state.take_bundle(),
+        access_list: None,
     };
     Decided { included, skipped, output }
 }
@@ -119,11 +120,19 @@ fn check(plan: &Plan, copies: &[usize]) {
     let (chain, prestate) = (ChainSpec::mainnet(), plan.prestate());
     let candidates = candidates(plan, copies);
     let template = BlockInput { transactions: Vec::new(), ..plan.block() };
-    let expected = build_serially(&chain, &template, &candidates, &prestate);
+    let mut expected = build_serially(&chain, &template, &candidates, &prestate);
+    let block = BlockInput { transactions: expected.included.clone(), ..template.clone() };
+    let executed =
+        sequential::execute_block_with_access_list(&chain, &block, WrapDatabaseRef(&prestate))
+            .unwrap();
+    expected.output.access_list.clone_from(&executed.access_list);
+    assert_eq!(compare_outputs(&executed, &expected.output), [], "the block that was built");
     for threads in [1, 2, 4] {
         for allow_sequential in [true, false] {
-            let config =
-                ExecutorConfig::new().with_threads(threads).with_allow_sequential(allow_sequential);
+            let config = ExecutorConfig::new()
+                .with_threads(threads)
+                .with_allow_sequential(allow_sequential)
+                .with_access_lists(true);
             let executor = ParallelExecutor::new(config).unwrap();
             let (built, stats) = executor
                 .build_block(&chain, &template, candidates.clone(), &Shared(&prestate))
@@ -142,9 +151,6 @@ fn check(plan: &Plan, copies: &[usize]) {
             }
         }
     }
-    let block = BlockInput { transactions: expected.included.clone(), ..template };
-    let executed = sequential::execute_block(&chain, &block, WrapDatabaseRef(&prestate)).unwrap();
-    assert_eq!(compare_outputs(&executed, &expected.output), [], "the block that was built");
 }
 
 fn copies() -> impl Strategy<Value = Vec<usize>> {

@@ -1,6 +1,7 @@
 //! The parallel executor against the oracle: same outputs, same errors, at every thread count and
 //! under every prediction.
 
+mod access_lists;
 mod building;
 mod client;
 mod contracts;

@@ -120,6 +120,10 @@ fn is_block_exception(name: &str, refusal: &Refusal) -> bool {
         "INVALID_GAS_USED" => commitment(CheckKind::GasUsed),
         "INVALID_RECEIPTS_ROOT" => commitment(CheckKind::ReceiptsRoot),
         "INVALID_STATE_ROOT" => commitment(CheckKind::StateRoot),
+        "INVALID_BLOCK_ACCESS_LIST" | "INVALID_BAL_HASH" => {
+            commitment(CheckKind::BlockAccessListHash)
+        }
+        "BLOCK_ACCESS_LIST_GAS_LIMIT_EXCEEDED" => commitment(CheckKind::BlockAccessListItems),
         "INVALID_LOG_BLOOM" => commitment(CheckKind::LogsBloom),
         _ => false,
     }

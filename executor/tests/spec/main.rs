@@ -8,6 +8,7 @@
 //! tests here say so and pass, unless `CI=true`.
 
 mod archive;
+mod devnet;
 mod expectation;
 mod fixture;
 mod import;
@@ -29,6 +30,9 @@ use std::{
 /// Runs this environment variable's archive tests: `1` with both engines, `sequential` with the
 /// oracle alone.
 const ALL_SPEC_TESTS: &str = "MULTILANE_ALL_SPEC_TESTS";
+
+/// The tests for Amsterdam, as a devnet had it.
+const AMSTERDAM: &str = "eest_bal_v5.7.0_amsterdam_blockchain_tests.tar.zst";
 
 /// The folder of spec tests, or `None` after saying what is left out.
 fn spec_tests(file: &str) -> Option<PathBuf> {
@@ -71,17 +75,39 @@ fn multi_transaction_tests_of_the_prague_and_osaka_devnets() {
 /// `MULTILANE_ALL_SPEC_TESTS` is `1`, or `sequential` for the oracle alone.
 #[test]
 fn every_blockchain_test_of_the_stable_release() {
+    let Some(engines) = engines_for_all_tests() else { return };
+    run_archive("eest_v5.4.0_blockchain_tests.tar.zst", engines, |_| true);
+}
+
+/// The tests of block access lists (EIP-7928) on a devnet of Amsterdam.
+#[test]
+fn tests_of_block_access_lists() {
+    run_archive(AMSTERDAM, Engines::both, |file| file.contains("/eip7928_"));
+}
+
+/// All 9,320 blockchain tests for Amsterdam, under the same condition as those of the stable release.
+#[test]
+fn every_blockchain_test_for_amsterdam() {
+    let Some(engines) = engines_for_all_tests() else { return };
+    run_archive(AMSTERDAM, engines, |_| true);
+}
+
+/// What [`ALL_SPEC_TESTS`] asks for, or `None` after saying what is left out.
+fn engines_for_all_tests() -> Option<fn() -> Engines> {
     let Ok(choice) = std::env::var(ALL_SPEC_TESTS) else {
         eprintln!("left out: every blockchain test; set {ALL_SPEC_TESTS}=1 to run them");
-        return;
+        return None;
     };
-    let engines = match choice.as_str() {
-        "1" => Engines::both,
-        "sequential" => Engines::sequential,
+    match choice.as_str() {
+        "1" => Some(Engines::both),
+        "sequential" => Some(Engines::sequential),
         other => panic!("{ALL_SPEC_TESTS} is \"{other}\", expected 1 or sequential"),
-    };
-    let file = "eest_v5.4.0_blockchain_tests.tar.zst";
-    let Some(path) = spec_tests(file) else { return };
+    }
+}
+
+/// Runs the tests of an archive's files that `select` accepts by their names.
+fn run_archive(archive: &str, engines: fn() -> Engines, select: fn(&str) -> bool) {
+    let Some(path) = spec_tests(archive) else { return };
     let judge = |engines: &Engines, (file, content): (String, Vec<u8>)| {
         let tests = fixture::parse(&content)
             .unwrap_or_else(|error| panic!("{file} cannot be read: {error}"));
@@ -89,9 +115,11 @@ fn every_blockchain_test_of_the_stable_release() {
             tally.with(runner::judge(name, test, engines))
         })
     };
-    let tally = archive::stream_tar_zst(&path, |files| on_all_cores(files, engines, judge))
-        .unwrap_or_else(|error| panic!("{error}"));
-    tally.assert_passed(file);
+    let consume = |files: std::sync::mpsc::IntoIter<(String, Vec<u8>)>| {
+        on_all_cores(files.filter(|(file, _)| select(file)), engines, judge)
+    };
+    let tally = archive::stream_tar_zst(&path, consume).unwrap_or_else(|error| panic!("{error}"));
+    tally.assert_passed(archive);
 }
 
 /// Judges items on as many threads as there are cores, each with its own engines.

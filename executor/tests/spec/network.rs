@@ -1,6 +1,6 @@
 //! Names of networks, such as `Osaka` or `PragueToOsakaAtTime15k`, as chain specifications.
 
-use crate::fixture::Config;
+use crate::{devnet, fixture::Config};
 use alloy_eips::{
     eip4844::BLOB_TX_MIN_BLOB_GASPRICE, eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS,
     eip7840::BlobParams,
@@ -97,5 +97,7 @@ pub(crate) fn chain_spec(config: &Config) -> Result<ChainSpec, String> {
         };
         genesis.blob_schedule.insert(fork.clone(), params);
     }
-    ChainSpec::from_config(&genesis).map_err(|error| error.to_string())
+    ChainSpec::from_config(&genesis)
+        .map(|chain| chain.with_evm_rules(devnet::rules))
+        .map_err(|error| error.to_string())
 }

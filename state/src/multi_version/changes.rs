@@ -7,7 +7,7 @@
 //! ([`TransitionAccount`]).
 
 use super::{AccountEntry, AccountValue, AccountWrite, SlotEntry, SlotWrite};
-use crate::TxIndex;
+use crate::{TxIndex, access_list::AccessJournal};
 use alloy_primitives::{Address, B256};
 use revm::{
     database::{
@@ -30,12 +30,34 @@ pub struct CommittedChanges<'state> {
     accounts: Vec<&'state AccountEntry>,
     /// Slots, each with the position of its account.
     slots: Vec<(u32, &'state SlotEntry)>,
+    /// Where the block's access list is wanted, what goes into it.
+    journal: Option<AccessJournal<'state>>,
 }
 
 impl<'state> CommittedChanges<'state> {
+    /// No changes, with a journal for the block's access list.
+    pub fn with_journal() -> Self {
+        Self { journal: Some(AccessJournal::default()), ..Self::default() }
+    }
+
+    /// The journal, where there is one. Changes of accounts come into it as they are committed;
+    /// accesses are for whoever commits to note.
+    pub const fn journal(&mut self) -> Option<&mut AccessJournal<'state>> {
+        self.journal.as_mut()
+    }
+
+    /// Takes the journal away.
+    pub const fn take_journal(&mut self) -> Option<AccessJournal<'state>> {
+        self.journal.take()
+    }
+
     /// No changes, with room for those of so many accounts and slots.
     pub fn with_capacity(accounts: usize, slots: usize) -> Self {
-        Self { accounts: Vec::with_capacity(accounts), slots: Vec::with_capacity(slots) }
+        Self {
+            accounts: Vec::with_capacity(accounts),
+            slots: Vec::with_capacity(slots),
+            journal: None,
+        }
     }
 
     /// Makes a transaction's writes to an account and to its slots final.
@@ -51,7 +73,13 @@ impl<'state> CommittedChanges<'state> {
         keep_empty: bool,
     ) {
         let next = self.accounts.len() as u32;
-        let Some(position) = account.commit(writer, write, keep_empty, next) else { return };
+        let before = self.journal.is_some().then(|| account.committed().flatten());
+        let position = account.commit(writer, write, keep_empty, next);
+        if let (Some(journal), Some(before)) = (&mut self.journal, before) {
+            let after = account.committed().flatten();
+            journal.account_change(writer, account.address(), before, after);
+        }
+        let Some(position) = position else { return };
         if position == next {
             self.accounts.push(account);
         }
@@ -65,7 +93,7 @@ impl<'state> CommittedChanges<'state> {
 
     /// Sorts the slots by account.
     pub fn by_account(self) -> ChangedAccounts<'state> {
-        let Self { accounts, slots } = self;
+        let Self { accounts, slots, .. } = self;
         // A counting sort: first how many slots each account has, then where its slots end.
         let mut ends = vec![0_u32; accounts.len()];
         for (position, _) in &slots {

@@ -1,5 +1,7 @@
 //! The command `replay` as a user meets it: the binary, its output and its exit status.
 
+mod access_lists;
+#[path = "../support/mod.rs"]
 mod support;
 
 use serde_json::Value;
