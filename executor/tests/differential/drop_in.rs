@@ -132,6 +132,7 @@ fn assert_same(name: &str, serial: &Result, parallel: Result) {
         gas_used: imported.result.gas_used,
         blob_gas_used: imported.result.blob_gas_used,
         bundle: imported.bundle.clone(),
+        access_list: None,
     };
     let differences = compare_outputs(&output(serial), &output(&parallel));
     assert!(differences.is_empty(), "{name}: {differences:#?}");
