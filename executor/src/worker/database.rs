@@ -105,16 +105,16 @@ where
                 entry.guess(self.reader).unwrap_or(value)
             }
         };
-        if !self.at_frontier
-            && let Some(foretold) = self.block.foretold()
-        {
-            served = foretold.account(address, self.reader, served);
-        }
-        if !self.at_frontier
-            && let Some(nonce) = self.block.nonces.before(address, self.reader)
-            && let Some(value) = &mut served
-        {
-            value.nonce = nonce;
+        if !self.at_frontier {
+            if let Some(foretold) = self.block.foretold() {
+                // It knows nonces better than the order of the senders does: an account may be the
+                // authority of a delegation as well (EIP-7702).
+                served = foretold.account(address, self.reader, served);
+            } else if let Some(nonce) = self.block.nonces.before(address, self.reader)
+                && let Some(value) = &mut served
+            {
+                value.nonce = nonce;
+            }
         }
         let exact = !self.block.rules.balances_commute;
         let balance = if exact { BalanceUse::Exact } else { BalanceUse::UNUSED };
