@@ -111,7 +111,8 @@ fn account_was_found<DB: Database>(
         return Ok(true);
     }
     // Code has no other value than that of its hash. But whoever keeps a record of what a block
-    // needs (a witness) has to see that it was run.
+    // needs (a witness) has to see that it was run. A worker loads code with its account, so that
+    // one may be asked for here that was not.
     if found.code_hash != KECCAK_EMPTY && account.info.code.is_some() && info.code.is_none() {
         db.code_by_hash(found.code_hash)?;
     }
