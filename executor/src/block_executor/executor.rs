@@ -80,8 +80,8 @@ where
         speculated: Option<ResultAndState<HaltReason>>,
     ) -> Result<EthTxResult<HaltReason, T::TxType>, BlockExecutionError> {
         let envelope = tx.tx();
-        if let Some(result) = speculated
-            && self.judge.stands(self.inner.evm_mut().db_mut(), envelope.gas_limit(), &result)
+        if let Some(mut result) = speculated
+            && self.judge.stands(self.inner.evm_mut().db_mut(), envelope.gas_limit(), &mut result)
         {
             return Ok(EthTxResult {
                 result,

@@ -59,17 +59,19 @@ impl<'a> Judge<'a> {
 
     /// Whether the result is the one that executing the transaction on `db` would have.
     ///
-    /// A database that fails says no: the execution that follows runs into the failure again.
+    /// A database that fails says no: the execution that follows runs into the failure again. A
+    /// result that stands gets the codes that the database gives with its accounts, as it would
+    /// have them had it been executed there.
     pub(super) fn stands<DB: Database>(
         &mut self,
         db: &mut DB,
         gas_limit: u64,
-        result: &ResultAndState<HaltReason>,
+        result: &mut ResultAndState<HaltReason>,
     ) -> bool {
         self.is_elsewhere |= !self.hashes.agree(db);
         let stands = !self.is_elsewhere
             && self.admission.admit(gas_limit).is_ok()
-            && was_found(db, &result.state).unwrap_or(false);
+            && was_found(db, &mut result.state).unwrap_or(false);
         if stands {
             self.counts.speculative.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,7 +81,7 @@ impl<'a> Judge<'a> {
 
 /// Whether a database holds everything that a transaction with these changes found.
 #[expect(clippy::iter_over_hash_type, reason = "each account is compared on its own")]
-fn was_found<DB: Database>(db: &mut DB, changes: &EvmState) -> Result<bool, DB::Error> {
+fn was_found<DB: Database>(db: &mut DB, changes: &mut EvmState) -> Result<bool, DB::Error> {
     for (address, account) in changes {
         if !account_was_found(db, *address, account)? {
             return Ok(false);
@@ -92,7 +94,7 @@ fn was_found<DB: Database>(db: &mut DB, changes: &EvmState) -> Result<bool, DB::
 fn account_was_found<DB: Database>(
     db: &mut DB,
     address: Address,
-    account: &Account,
+    account: &mut Account,
 ) -> Result<bool, DB::Error> {
     let Some(info) = db.basic(address)? else {
         // What does not exist has no slots that anybody would ask for.
@@ -111,8 +113,7 @@ fn account_was_found<DB: Database>(
         return Ok(true);
     }
     // Code has no other value than that of its hash. But whoever keeps a record of what a block
-    // needs (a witness) has to see that it was run. A worker loads code with its account, so that
-    // one may be asked for here that was not.
+    // needs (a witness) has to see that it was run.
     if found.code_hash != KECCAK_EMPTY && account.info.code.is_some() && info.code.is_none() {
         db.code_by_hash(found.code_hash)?;
     }
@@ -120,6 +121,9 @@ fn account_was_found<DB: Database>(
         if db.storage(address, *key)? != slot.original_value {
             return Ok(false);
         }
+    }
+    if account.info.code.is_none() && account.info.code_hash == info.code_hash {
+        account.info.code = info.code;
     }
     Ok(true)
 }

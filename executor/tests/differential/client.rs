@@ -51,8 +51,8 @@ pub(crate) type Changes = BTreeMap<Address, (Values, BTreeMap<U256, (U256, U256)
 /// Accounts with their slots, and codes, that a state holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reads {
-    pub(crate) accounts: BTreeMap<Address, BTreeSet<U256>>,
-    pub(crate) codes: BTreeSet<B256>,
+    accounts: BTreeMap<Address, BTreeSet<U256>>,
+    codes: BTreeSet<B256>,
 }
 
 /// Executes a block on the state that a database shows.

@@ -137,10 +137,7 @@ fn assert_same(name: &str, serial: &Result, parallel: Result) {
     let differences = compare_outputs(&output(serial), &output(&parallel));
     assert!(differences.is_empty(), "{name}: {differences:#?}");
     assert_eq!(serial.hooked, parallel.hooked, "{name}: state hook");
-    assert_eq!(serial.read.accounts, parallel.read.accounts, "{name}: reads");
-    // An account that is only paid comes with its code where a worker loads it, so that a code may
-    // be asked for that a serial run does without; never the other way round.
-    assert!(serial.read.codes.is_subset(&parallel.read.codes), "{name}: codes");
+    assert_eq!(serial.read, parallel.read, "{name}: reads");
 }
 
 #[test]
