@@ -26,18 +26,20 @@ const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 
 /// The gas that a block uses according to its header, if that can be true.
 pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u64> {
-    // EIP-2: no transaction takes less. Headers made up for a purpose often have zero.
+    // G_transaction of the yellow paper: no transaction takes less. Headers made up for a purpose often have zero.
     Some(header_gas_used).filter(|gas| *gas >= TRANSFER_GAS * transactions as u64)
 }
 
 /// Why a block is to run sequentially, as far as that shows before its transactions are looked at.
 ///
-/// `gas` is what it uses, or else the sum of the gas limits.
+/// It goes by the gas limits where nobody claims what the block uses.
 pub(crate) fn at_a_glance(
-    transactions: usize,
-    gas: u64,
+    gas_limits: impl ExactSizeIterator<Item = u64>,
+    claimed_gas: Option<u64>,
     threads: usize,
 ) -> Option<SequentialReason> {
+    let transactions = gas_limits.len();
+    let gas = claimed_gas.unwrap_or_else(|| gas_limits.fold(0, u64::saturating_add));
     if transactions < 2 || gas < PARALLEL_GAS_MIN {
         Some(SequentialReason::SmallBlock)
     } else if threads == 1 {

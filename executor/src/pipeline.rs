@@ -304,9 +304,8 @@ pub(crate) fn plan<S: StateSource>(
         learned: Vec::new(),
     };
     let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
-    let gas = claimed_gas.unwrap_or_else(|| gas_limits.fold(0, u64::saturating_add));
     if config.allow_sequential
-        && let Some(reason) = judgement::at_a_glance(transactions.len(), gas, threads)
+        && let Some(reason) = judgement::at_a_glance(gas_limits, claimed_gas, threads)
     {
         return unplanned(reason);
     }

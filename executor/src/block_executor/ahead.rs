@@ -3,8 +3,8 @@
 //! A thread of its own plays the calling thread of the engine: it works like the others, and sends
 //! final results over a bounded channel. A client that goes away ends it.
 
-use super::judge::NotedSource;
-use crate::{ExecutionMode, ParallelExecutor, StateSource};
+use super::{judge::NotedSource, prospect::speculate};
+use crate::{ParallelExecutor, StateSource};
 use alloy_evm::EvmEnv;
 use revm::{
     context::TxEnv,
@@ -47,7 +47,7 @@ impl Ahead {
     ) -> Option<Self> {
         let (sender, results) = mpsc::sync_channel(WAITING_MAX);
         let own = Arc::clone(&transactions);
-        let run = move || send_results(&executor, &env, &before, &own, &source, &sender);
+        let run = move || send_results(&executor, &env, before, &own, &source, &sender);
         let thread = thread::Builder::new().name("multilane-ahead".to_string()).spawn(run).ok()?;
         Some(Self { transactions, results: Some(results), next: 0, thread: Some(thread) })
     }
@@ -82,21 +82,15 @@ impl Drop for Ahead {
 fn send_results<S: StateSource, B>(
     executor: &ParallelExecutor<B>,
     env: &EvmEnv,
-    before: &CacheState,
+    before: CacheState,
     transactions: &[TxEnv],
     source: &NotedSource<S>,
     results: &SyncSender<Final>,
 ) {
-    let mut planned = executor.plan(transactions, env, source);
-    if let ExecutionMode::Sequential(_) = planned.stats.mode {
-        return;
-    }
-    let block = executor.context(env, transactions, true);
-    block.seed(before);
-    let mut send = |_, last| match results.send(last) {
+    speculate(executor, env, transactions, source, || Some(before), &mut |_, last| match results
+        .send(last)
+    {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
-    };
-    // Whatever fails here, the client runs into by itself if it is real.
-    let _ = executor.execution(&block, env, transactions).stream(&mut planned, source, &mut send);
+    });
 }

@@ -59,18 +59,9 @@ where
         hashes: BlockHashes,
         deliver: &mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
     ) {
-        let mut planned = self.executor.plan(transactions, &self.env, &self.known.source);
-        if let ExecutionMode::Sequential(_) = planned.stats.mode {
-            return;
-        }
-        let Some(before) = self.state_before() else { return };
-        let Self { executor, env, known, .. } = self;
-        let source = NotedSource::new(known.source, hashes);
-        let block = executor.context(&env, transactions, true);
-        block.seed(&before);
-        let execution = executor.execution(&block, &env, transactions);
-        // Whatever fails here, the client runs into by itself if it is real.
-        let _ = execution.stream(&mut planned, &source, deliver);
+        let source = NotedSource::new(|| self.known.source.open(), hashes);
+        let before = || self.state_before();
+        speculate(self.executor, &self.env, transactions, &source, before, deliver);
     }
 
     /// Starts executing the transactions that are known, if there is anything to gain.
@@ -103,6 +94,28 @@ where
         drop(executor);
         Some(state.cache)
     }
+}
+
+/// Executes transactions after the changes that come before the first of them, and hands over their
+/// results in order, as far as it gets. Where threads are not worth it, or nobody can tell `before`,
+/// that is nowhere.
+pub(super) fn speculate<S: StateSource, B>(
+    executor: &ParallelExecutor<B>,
+    env: &EvmEnv,
+    transactions: &[TxEnv],
+    source: &NotedSource<S>,
+    before: impl FnOnce() -> Option<CacheState>,
+    deliver: &mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
+) {
+    let mut planned = executor.plan(transactions, env, source);
+    if let ExecutionMode::Sequential(_) = planned.stats.mode {
+        return;
+    }
+    let Some(before) = before() else { return };
+    let block = executor.context(env, transactions, true);
+    block.seed(&before);
+    // Whatever fails here, the client runs into by itself if it is real.
+    let _ = executor.execution(&block, env, transactions).stream(&mut planned, source, deliver);
 }
 
 impl<F: BlockExecutorFactory, S, B> fmt::Debug for Prospect<'_, F, S, B> {

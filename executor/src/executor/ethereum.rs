@@ -99,10 +99,9 @@ impl ParallelExecutor {
         let claimed_gas = judgement::claimed_gas(input.header.gas_used, transactions.len());
         if self.config.allow_sequential && !records {
             // Before anything is made for the whole block: a small one is over by then.
-            let limits = transactions.iter().map(|tx| tx.gas_limit());
-            let gas = claimed_gas.unwrap_or_else(|| limits.fold(0, u64::saturating_add));
+            let gas_limits = transactions.iter().map(|tx| tx.gas_limit());
             let threads = self.workers().threads();
-            let reason = judgement::at_a_glance(transactions.len(), gas, threads);
+            let reason = judgement::at_a_glance(gas_limits, claimed_gas, threads);
             if reason == Some(SequentialReason::SmallBlock) {
                 let mode = ExecutionMode::Sequential(SequentialReason::SmallBlock);
                 let stats = ExecutionStats { threads, mode, ..ExecutionStats::default() };

@@ -14,7 +14,7 @@ use multilane::{
     },
     verification::compare_outputs,
 };
-use multilane_fixtures::archive::ArchivedBlock;
+use multilane_fixtures::archive::{ArchivedBlock, BlockArchive, BlockEntry, ParentState};
 use proptest::prelude::*;
 use revm::{DatabaseRef, database::WrapDatabaseRef};
 use std::{error::Error, sync::Arc};
@@ -216,33 +216,46 @@ where
     assert!(is_change, "{}: {error}", case.name);
 }
 
+/// A block of an archive, and what the oracle makes of it.
+fn with_archived(
+    archive: &BlockArchive,
+    entry: &BlockEntry,
+    executors: &[ParallelExecutor],
+    check: impl FnOnce(&Case<'_, ParentState>),
+) {
+    let ArchivedBlock { origin, chain, input, prestate, .. } =
+        archive.load(entry).expect("the block can be loaded");
+    let serial =
+        sequential::execute_block_with_access_list(&chain, &input, WrapDatabaseRef(&prestate))
+            .unwrap_or_else(|error| panic!("{origin}: sequential: {error}"));
+    let name = origin.to_string();
+    check(&Case {
+        name: &name,
+        chain: &chain,
+        block: &input,
+        prestate: &prestate,
+        executors,
+        serial: &serial,
+    });
+}
+
 #[test]
 fn mainnet_blocks_record_and_consume() {
     let Some(archive) = mainnet::archive() else { return };
     let executors = executors();
     for entry in archive.entries() {
-        let ArchivedBlock { origin, chain, input, prestate, .. } =
-            archive.load(entry).expect("the block can be loaded");
-        let serial =
-            sequential::execute_block_with_access_list(&chain, &input, WrapDatabaseRef(&prestate))
-                .unwrap_or_else(|error| panic!("{origin}: sequential: {error}"));
-        let name = origin.to_string();
-        let case = Case {
-            name: &name,
-            chain: &chain,
-            block: &input,
-            prestate: &prestate,
-            executors: &executors,
-            serial: &serial,
-        };
-        let conflicts = case.records_and_consumes();
-        // Before that an account may exist and be empty, which shows in gas and not in the list.
-        let has_no_empty_accounts = chain.is_spurious_dragon_active_at_block(input.header.number);
-        assert!(
-            !has_no_empty_accounts || conflicts.iter().all(|count| *count == 0),
-            "{name}: {conflicts:?} conflicts"
-        );
-        one_wrong_value(&case);
+        with_archived(&archive, entry, &executors, |case| {
+            let conflicts = case.records_and_consumes();
+            // Before that an account may exist and be empty, which shows in gas and not in the list.
+            let has_no_empty_accounts =
+                case.chain.is_spurious_dragon_active_at_block(case.block.header.number);
+            assert!(
+                !has_no_empty_accounts || conflicts.iter().all(|count| *count == 0),
+                "{}: {conflicts:?} conflicts",
+                case.name
+            );
+            one_wrong_value(case);
+        });
     }
 }
 
@@ -252,23 +265,11 @@ fn mainnet_blocks_survive_hostile_lists() {
     let executors = &executors()[1..3];
     // Every kind of wrong list, each with blocks of several forks.
     for (at, entry) in archive.entries().iter().enumerate() {
-        let ArchivedBlock { origin, chain, input, prestate, .. } =
-            archive.load(entry).expect("the block can be loaded");
-        let serial =
-            sequential::execute_block_with_access_list(&chain, &input, WrapDatabaseRef(&prestate))
-                .unwrap_or_else(|error| panic!("{origin}: sequential: {error}"));
-        let name = origin.to_string();
-        let case = Case {
-            name: &name,
-            chain: &chain,
-            block: &input,
-            prestate: &prestate,
-            executors,
-            serial: &serial,
-        };
-        let mut lists = hostile(&case.exact(), input.transactions.len());
-        let (what, list) = lists.swap_remove(at % lists.len());
-        case.survives(list, what);
+        with_archived(&archive, entry, executors, |case| {
+            let mut lists = hostile(&case.exact(), case.block.transactions.len());
+            let (what, list) = lists.swap_remove(at % lists.len());
+            case.survives(list, what);
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Inspectors: what they see in parallel is what they see in a serial run.
 
 use crate::{
+    drop_in::context,
     generated::{self, Plan},
     mainnet,
 };
@@ -8,10 +9,7 @@ use alloy_eips::eip2930::AccessList;
 use alloy_evm::{
     Evm, EvmFactory,
     block::{BlockExecutor, BlockExecutorFactory},
-    eth::{
-        EthBlockExecutionCtx, EthBlockExecutorFactory, EthEvmFactory,
-        receipt_builder::AlloyReceiptBuilder,
-    },
+    eth::{EthBlockExecutorFactory, EthEvmFactory, receipt_builder::AlloyReceiptBuilder},
 };
 use alloy_rpc_types_trace::geth::{
     CallConfig, CallFrame, GethDefaultTracingOptions, PreStateConfig, PreStateFrame,
@@ -34,7 +32,7 @@ use revm_inspectors::{
     access_list::AccessListInspector,
     tracing::{CallTraceArena, TracingInspector, TracingInspectorConfig},
 };
-use std::{borrow::Cow, collections::BTreeMap, convert::Infallible, fmt::Debug};
+use std::{collections::BTreeMap, convert::Infallible, fmt::Debug};
 
 const THREADS: [usize; 3] = [1, 2, 4];
 
@@ -109,15 +107,7 @@ where
         chain.clone(),
         EthEvmFactory::default(),
     );
-    let context = EthBlockExecutionCtx {
-        parent_hash: block.header.parent_hash,
-        parent_beacon_block_root: block.header.parent_beacon_block_root,
-        ommers: &block.ommers,
-        withdrawals: block.withdrawals.as_deref().map(Cow::Borrowed),
-        extra_data: block.header.extra_data.clone(),
-        tx_count_hint: None,
-        slot_number: block.header.slot_number,
-    };
+    let context = context(block);
     let env = chain.evm_env(&block.header);
     let evm = EthEvmFactory::default().create_evm_with_inspector(&mut state, env, tracers());
     let mut executor = factory.create_executor(evm, context);
