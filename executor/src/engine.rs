@@ -17,6 +17,7 @@ use crate::{
     pipeline::BlockContext,
     scheduler::{Scheduler, Status, TURN_GAS, Task, WorkerId},
     source::StateSource,
+    speculation::Incarnations,
     stats::ConflictKinds,
     validation::{self, Validity},
     worker::{Accesses, TxOutcome, Worker},
@@ -46,6 +47,8 @@ use std::{
 
 /// How many commits go by at most before other workers are told.
 const TOLD_EVERY: usize = 32;
+/// How many times a transaction is executed again before its turn. The frontier has the last word.
+const OVERTAKEN_MAX: usize = 3;
 
 /// What happened, for the statistics.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +64,20 @@ pub(crate) struct Engine<'run, 'block> {
     transactions: &'run [TxEnv],
     scheduler: Scheduler<'run>,
     /// Outcomes of speculative executions, until they are committed.
-    outcomes: Box<[Mutex<Option<Box<TxOutcome<'block>>>>]>,
+    outcomes: Box<[Mutex<Option<Box<Speculative<'block>>>>]>,
     frontier: Mutex<Frontier<'block>>,
     /// Final results on their way to the calling thread, where somebody waits for them there.
     finals: Option<Mutex<VecDeque<ResultAndState<HaltReason>>>>,
     /// A transaction had no result: nothing after it can be final.
     failed: AtomicBool,
     executions: AtomicUsize,
+}
+
+/// What came of a transaction's speculative executions.
+struct Speculative<'block> {
+    outcome: TxOutcome<'block>,
+    /// How many earlier outcomes were given up before they got to the frontier.
+    overtaken: usize,
 }
 
 impl<'run, 'block> Engine<'run, 'block> {
@@ -201,18 +211,29 @@ impl<'run, 'block> Engine<'run, 'block> {
             if matches!(delivery, Delivery::Complete) {
                 return;
             }
-            if handed_over.is_none() && batch.is_empty() {
-                match self.scheduler.next_task() {
-                    Some(Task::Claimed(index)) => handed_over = Some(index),
-                    Some(Task::Dispatch(positions)) => batch = positions,
-                    None => {}
+            let mut again = false;
+            if handed_over.is_none()
+                && batch.is_empty()
+                && let Some(task) = self.scheduler.next_task()
+            {
+                self.scheduler.found_work();
+                match task {
+                    Task::Claimed(index) => handed_over = Some(index),
+                    Task::Dispatch(positions) => batch = positions,
+                    Task::Overtaken(index) => {
+                        self.repeat(worker, index);
+                        again = true;
+                    }
                 }
             }
-            let mut worked = !batch.is_empty() || handed_over.is_some();
+            let mut worked = again || !batch.is_empty() || handed_over.is_some();
             let mut gas = 0;
             while let Some(index) = handed_over.take().or_else(|| self.dispatch(&mut batch)) {
                 gas += self.speculate(worker, index);
                 handed_over = self.scheduler.finish_execution(index, worker.id());
+                if self.scheduler.is_behind(index) && self.is_next(worker.id()) {
+                    self.advance(worker, Reach::Own);
+                }
                 // The frontier learns in time what long transactions were executed in vain.
                 if batch.is_empty() || gas >= TURN_GAS {
                     break;
@@ -225,6 +246,13 @@ impl<'run, 'block> Engine<'run, 'block> {
                 self.scheduler.sleep(mark);
             }
         }
+    }
+
+    /// Whether the frontier waits for this worker to make final what it has executed.
+    fn is_next(&self, worker: WorkerId) -> bool {
+        let next = self.scheduler.frontier();
+        next < self.transactions.len()
+            && Reach::Own.covers(self.scheduler.status(TxIndex::new(next)), worker)
     }
 
     /// The next transaction of a batch that is free.
@@ -243,9 +271,63 @@ impl<'run, 'block> Engine<'run, 'block> {
             TxOutcome::unknown()
         });
         let gas = outcome.result.as_ref().map_or(0, |executed| executed.result.tx_gas_used());
-        merger::publish(index, &outcome.accesses);
-        *lock(&self.outcomes[index.get()]) = Some(Box::new(outcome));
+        let mut current = Box::new(Speculative { outcome, overtaken: 0 });
+        if self.announce(index, &current.outcome.accesses) {
+            self.repeat_overtaken(worker, index, &mut current);
+        }
+        *lock(&self.outcomes[index.get()]) = Some(current);
         gas
+    }
+
+    /// Executes a transaction again that has been claimed because it was overtaken.
+    fn repeat<DB>(&self, worker: &mut Worker<'_, 'block, DB>, index: TxIndex)
+    where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        let stored = lock(&self.outcomes[index.get()]).take();
+        if let Some(mut stored) = stored {
+            // It may have been executed again since.
+            if merger::is_overtaken(index, &stored.outcome.accesses) {
+                self.repeat_overtaken(worker, index, &mut stored);
+            }
+            *lock(&self.outcomes[index.get()]) = Some(stored);
+        }
+        self.scheduler.finish_again(index, worker.id());
+    }
+
+    /// Executes a transaction again until it has not been overtaken meanwhile: at once, because
+    /// everything that has read what it wrote is in vain as well, and more so the longer it stands.
+    fn repeat_overtaken<DB>(
+        &self,
+        worker: &mut Worker<'_, 'block, DB>,
+        index: TxIndex,
+        current: &mut Speculative<'block>,
+    ) where
+        DB: Database<Error: Error + Send + Sync + 'static>,
+    {
+        let mut is_overtaken = true;
+        while is_overtaken && current.overtaken < OVERTAKEN_MAX {
+            let Ok(newer) = self.execute(worker, index, false) else { break };
+            let older = std::mem::replace(&mut current.outcome, newer);
+            current.overtaken += 1;
+            is_overtaken = self.announce(index, &current.outcome.accesses);
+            merger::retract_replaced(index, &older.accesses, &current.outcome.accesses);
+            worker.recycle(older.accesses);
+        }
+    }
+
+    /// Shows an outcome's writes to later transactions, and has those executed again that have read
+    /// something else. Whether the outcome itself is to be given up for the same reason.
+    fn announce(&self, index: TxIndex, accesses: &Accesses<'block>) -> bool {
+        // What a given list has served says nothing about who was first.
+        let repeats = self.scheduler.runs_ahead() && self.block.foretold().is_none();
+        let mut last_told = None;
+        let is_overtaken = merger::publish(index, accesses, |other| {
+            if repeats && last_told.replace(other) != Some(other) {
+                self.scheduler.overtaken(other);
+            }
+        });
+        is_overtaken && repeats
     }
 
     /// Runs one incarnation. A panic comes back as its message.
@@ -346,26 +428,44 @@ impl<'run, 'block> Engine<'run, 'block> {
             return None;
         }
         let index = TxIndex::new(next);
-        let executed_before = match self.scheduler.status(index) {
-            status @ Status::Executed { .. } if reach.covers(status, worker.id()) => true,
-            Status::Unclaimed if self.scheduler.claim(index) => false,
-            _ => return None,
+        let status = self.scheduler.status(index);
+        let executed_before = reach.covers(status, worker.id());
+        let is_ours = match status {
+            Status::Executed { .. } => executed_before && self.scheduler.reclaim(index),
+            Status::Unclaimed => self.scheduler.claim(index),
+            Status::Executing => false,
         };
-        let outcome = lock(&self.outcomes[next]).take();
-        let validity = outcome.as_ref().map(|outcome| validation::validate(outcome));
-        let stands = validity == Some(Validity::Valid);
-        let outcome = match outcome {
-            Some(outcome) if stands => Ok(*outcome),
-            refused => {
-                if let (Some(outcome), Some(validity)) = (refused, validity) {
+        if !is_ours {
+            return None;
+        }
+        let mut speculative = Incarnations::default();
+        let outcome = match lock(&self.outcomes[next]).take() {
+            None => self.execute(worker, index, true),
+            Some(stored) => {
+                let Speculative { outcome, overtaken } = *stored;
+                let validity = validation::validate(&outcome);
+                let stood = validity == Validity::Valid;
+                frontier.conflicts.slots += overtaken;
+                speculative = Incarnations { in_vain: overtaken + usize::from(!stood), stood };
+                if stood {
+                    Ok(outcome)
+                } else {
                     frontier.conflicts.count(validity);
                     self.block.note_conflict();
                     merger::retract(index, &outcome.accesses);
                     worker.recycle(outcome.accesses);
+                    self.execute(worker, index, true)
                 }
-                self.execute(worker, index, true)
             }
         };
+        let stands = speculative.stood;
+        // Others have read what this transaction was expected to write.
+        if !stands
+            && frontier.depth() > 0
+            && let Ok(outcome) = &outcome
+        {
+            self.announce(index, &outcome.accesses);
+        }
         // Unwind safety: after a panic the frontier has failed, so nothing more is committed.
         let committed = outcome.and_then(|outcome| {
             let gas_limit = self.transactions[next].gas_limit();
@@ -379,7 +479,7 @@ impl<'run, 'block> Engine<'run, 'block> {
             },
             Err(error) => frontier.fail(error),
         }
-        let depth = frontier.learn(executed_before.then_some(stands));
+        let depth = frontier.learn(speculative);
         self.scheduler.set_depth(depth);
         if !executed_before {
             self.scheduler.finish_at_frontier(index);

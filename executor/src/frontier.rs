@@ -9,7 +9,7 @@ use crate::{
     error::SourceError,
     merger,
     pipeline::BlockContext,
-    speculation::Speculation,
+    speculation::{Incarnations, Speculation},
     stats::ConflictKinds,
     worker::{Executed, TxOutcome, Worker},
 };
@@ -58,6 +58,7 @@ impl<'block> Frontier<'block> {
     /// A frontier before the first of so many transactions. `changes` is what happened before.
     pub(crate) fn new(
         transactions: usize,
+        speculation: Speculation,
         block: &'block BlockContext,
         changes: CommittedChanges<'block>,
         admission: Option<GasAdmission>,
@@ -72,7 +73,7 @@ impl<'block> Frontier<'block> {
             results: Vec::with_capacity(transactions),
             studied: Vec::new(),
             conflicts: ConflictKinds::default(),
-            speculation: Speculation::new(),
+            speculation,
         }
     }
 
@@ -123,10 +124,10 @@ impl<'block> Frontier<'block> {
         Ok(ResultAndState { result, state })
     }
 
-    /// Learns whether the speculative outcome of the last transaction stood, if there was one. Gives
-    /// how far ahead others may run from here on.
-    pub(crate) fn learn(&mut self, stood: Option<bool>) -> usize {
-        self.speculation.learn(self.gas.of_last(), stood)
+    /// Learns what came of the speculative executions of the last transaction. Gives how far ahead
+    /// others may run from here on.
+    pub(crate) fn learn(&mut self, speculative: Incarnations) -> usize {
+        self.speculation.learn(self.gas.of_last(), speculative)
     }
 
     /// How far ahead of the frontier others may run.

@@ -62,8 +62,10 @@
 //! **Speculation.** Workers execute transactions ahead of the *commit frontier*, the first
 //! transaction that is not final. A read gets the committed value with the pending writes of earlier
 //! transactions applied: the best guess there is. Each read is recorded with the value that was
-//! served, and the writes are published for later readers. Where most of that turns out to be in
-//! vain, one worker goes on alone at the frontier, and it is tried again later.
+//! served, and the writes are published for later readers. A writer of a slot that another one, before
+//! it in the block, turns out to have written differently is executed again before its turn. Where
+//! most of that turns out to be in vain, one worker goes on alone at the frontier, and it is tried
+//! again later.
 //!
 //! **Validation** is the only authority. At the frontier every earlier transaction is final, so the
 //! recorded values can be compared with those of a serial run. An execution is a function of the

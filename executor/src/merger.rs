@@ -7,7 +7,7 @@
 use crate::{
     error::SourceError,
     pipeline::BlockContext,
-    worker::{Accesses, Deferred, Executed, WorkerDb},
+    worker::{Accesses, Deferred, Executed, WorkerDb, WrittenAccount},
     workers::Workers,
 };
 use alloy_primitives::{Address, U256};
@@ -24,19 +24,34 @@ use revm::{
     primitives::KECCAK_EMPTY,
     state::{Account, AccountInfo, Bytecode, EvmState, TransactionId},
 };
-use std::{error::Error, sync::OnceLock};
+use std::{error::Error, ptr, sync::OnceLock};
 
 /// With fewer accounts to a share, the hand-over to other threads costs more than it saves.
 const ACCOUNTS_SHARE_MIN: usize = 200;
 
-/// Shows an outcome's writes to later speculative readers.
-pub(crate) fn publish(index: TxIndex, accesses: &Accesses<'_>) {
+/// Shows an outcome's writes to later speculative readers. `overtaken` is told of transactions that
+/// have read something else, some of them more than once. Whether the outcome itself has been
+/// overtaken by now.
+pub(crate) fn publish(
+    index: TxIndex,
+    accesses: &Accesses<'_>,
+    mut overtaken: impl FnMut(TxIndex),
+) -> bool {
     for written in accesses.account_writes.iter().filter(|written| !written.write.is_noop()) {
         written.entry.publish(index, written.write);
     }
+    let mut is_overtaken = false;
     for (entry, write) in &accesses.slot_writes {
-        entry.publish(index, write.present);
+        let order = entry.publish(index, *write);
+        is_overtaken |= order.is_overtaken;
+        order.overtakes.into_iter().for_each(&mut overtaken);
     }
+    is_overtaken
+}
+
+/// Whether an outcome that was published has been overtaken since.
+pub(crate) fn is_overtaken(index: TxIndex, accesses: &Accesses<'_>) -> bool {
+    accesses.slot_writes.iter().any(|(entry, write)| entry.is_overtaken(index, *write))
 }
 
 /// Takes an outcome's writes back.
@@ -46,6 +61,22 @@ pub(crate) fn retract(index: TxIndex, accesses: &Accesses<'_>) {
     }
     for (entry, _) in &accesses.slot_writes {
         entry.retract(index);
+    }
+}
+
+/// Takes those of an outcome's writes back that are not in a newer one, which has been published.
+pub(crate) fn retract_replaced(index: TxIndex, old: &Accesses<'_>, new: &Accesses<'_>) {
+    for written in old.account_writes.iter().filter(|written| !written.write.is_noop()) {
+        let is_kept =
+            |new: &WrittenAccount<'_>| ptr::eq(new.entry, written.entry) && !new.write.is_noop();
+        if !new.account_writes.iter().any(is_kept) {
+            written.entry.retract(index);
+        }
+    }
+    for (entry, _) in &old.slot_writes {
+        if !new.slot_writes.iter().any(|(new, _)| ptr::eq(*new, *entry)) {
+            entry.retract(index);
+        }
     }
 }
 

@@ -14,8 +14,10 @@ use crate::{
     judgement,
     parallel_map::parallel_map,
     partitioner::ExecutionPlan,
+    scheduler::turn_length,
     serial,
     source::StateSource,
+    speculation::Speculation,
     stats::ExecutionMode,
     telemetry::Stage,
     worker::PrecompileResults,
@@ -28,7 +30,7 @@ use dashmap::DashMap;
 use multilane_state::{
     TxIndex,
     access_list::PostValues,
-    multi_version::{AccountValue, CommittedChanges, MultiVersionState},
+    multi_version::{AccountValue, CommittedChanges, MultiVersionState, StatePart},
 };
 use revm::{
     context::TxEnv,
@@ -45,7 +47,7 @@ use std::{
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -54,9 +56,13 @@ use std::{
 const ACCOUNTS_PER_TRANSACTION: usize = 3;
 const SLOTS_PER_TRANSACTION: usize = 4;
 
+/// With fewer transactions the calling thread frees a block's entries before another one is there.
+const DISPOSED_ON_ALL_FROM: usize = 512;
+
 /// What all workers of one execution share.
 pub(crate) struct BlockContext {
     pub(crate) state: MultiVersionState,
+    transactions: usize,
     pub(crate) nonces: SenderNonces,
     pub(crate) beneficiary: Address,
     pub(crate) rules: Rules,
@@ -133,6 +139,7 @@ impl BlockContext {
                 count * ACCOUNTS_PER_TRANSACTION,
                 count * SLOTS_PER_TRANSACTION,
             ),
+            transactions: count,
             nonces: SenderNonces::of(transactions),
             beneficiary: env.block_env.beneficiary,
             rules: Rules::of_mainnet(env),
@@ -161,6 +168,23 @@ impl BlockContext {
             self.backend = Some(Arc::clone(backend));
         }
         self
+    }
+
+    /// Drops it, on all threads where that is worth it: a large block has some hundred thousand
+    /// entries.
+    pub(crate) fn dispose(mut self, workers: Workers<'_>) {
+        if self.transactions < DISPOSED_ON_ALL_FROM {
+            return;
+        }
+        let mut parts = self.state.parts(workers.threads());
+        let own = parts.next();
+        let others: Vec<_> = parts.map(|part| Mutex::new(Some(part))).collect();
+        let job = |worker: usize| {
+            let part = others.get(worker - 1).map(Mutex::lock);
+            let part = part.and_then(|part| part.unwrap_or_else(PoisonError::into_inner).take());
+            part.map(StatePart::clear);
+        };
+        workers.run(job, || own.map(StatePart::clear));
     }
 
     /// What builds the workers' EVMs, unless they are mainnet's.
@@ -421,15 +445,17 @@ impl<'block> Execution<'_, 'block> {
     ) -> Result<End<'block>, ExecutionError> {
         let stage = Stage::Execute.enter();
         let Self { workers, block, env, transactions, changes, admission } = self;
-        let frontier = Frontier::new(transactions.len(), block, changes, admission);
         let Planned { plan, stats, .. } = planned;
+        let threads = workers.threads();
+        let speculation = Speculation::new(threads, turn_length(plan, threads));
+        let frontier = Frontier::new(transactions.len(), speculation, block, changes, admission);
         let end = if let ExecutionMode::Sequential(_) = stats.mode {
             let (executions, end) =
                 serial::run(block, env, transactions, frontier, source, deliver)?;
             stats.executions = executions;
             end
         } else {
-            let (threads, streams) = (workers.threads(), deliver.is_some());
+            let streams = deliver.is_some();
             let engine = Engine::new(block, plan, env, transactions, frontier, streams, threads);
             let counts = match deliver {
                 Some(deliver) => engine.run(workers, source, deliver)?,

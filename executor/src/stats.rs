@@ -16,7 +16,7 @@ pub struct ExecutionStats {
     pub transactions: usize,
     /// Incarnations executed: equal to `transactions` where nothing had to be repeated.
     pub executions: usize,
-    /// Transactions whose first valid-looking result did not survive validation.
+    /// Incarnations whose result did not stand. A transaction may have several.
     pub conflicts: usize,
     /// The same, by what did not stand.
     pub conflict_kinds: ConflictKinds,
@@ -38,7 +38,7 @@ pub struct ExecutionStats {
     pub finish_time: Duration,
 }
 
-/// Conflicts by what did not stand first: a transaction counts once.
+/// Conflicts by what did not stand first: an incarnation counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConflictKinds {

@@ -11,7 +11,11 @@ const SPINS: u32 = 200;
 /// An event count. A worker notes the [`epoch`](Self::epoch), looks for work, and if it finds none
 /// [`wait`](Self::wait)s for the epoch to move; whoever makes work available moves it.
 ///
-/// No wake-up is lost: `notify` moves the epoch before it looks for sleepers, a sleeper counts
+/// One worker is woken at a time, unless something is for a certain one: a worker that
+/// [found work](Self::found_work) wakes the next one, in case there is more, so that what one
+/// transaction makes available does not wake sixteen workers.
+///
+/// No wake-up is lost: a notification moves the epoch before it looks for sleepers, a sleeper counts
 /// itself before it looks at the epoch, and both are sequentially consistent, so at least one of
 /// them sees the other.
 #[derive(Debug, Default)]
@@ -27,14 +31,37 @@ impl Idle {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn notify(&self) {
+    /// Wakes a sleeper.
+    pub(crate) fn notify_one(&self) {
+        if self.move_on() {
+            self.moved.notify_one();
+        }
+    }
+
+    /// Wakes all sleepers.
+    pub(crate) fn notify_all(&self) {
+        if self.move_on() {
+            self.moved.notify_all();
+        }
+    }
+
+    /// To be called by a worker that has found something to do.
+    pub(crate) fn found_work(&self) {
+        if self.sleepers.load(Ordering::Relaxed) > 0 {
+            self.notify_one();
+        }
+    }
+
+    /// Moves the epoch. Whether somebody may be asleep.
+    fn move_on(&self) -> bool {
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
+        let are_sleepers = self.sleepers.load(Ordering::SeqCst) > 0;
+        if are_sleepers {
             // Taking the lock makes sure that a sleeper is either before its look at the epoch or
             // already waiting.
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.moved.notify_all();
         }
+        are_sleepers
     }
 
     /// Sleeps until the epoch is no longer `seen`.
@@ -75,7 +102,7 @@ mod tests {
                         }
                         if now % 2 == player {
                             turn.store(now + 1, Ordering::SeqCst);
-                            idle.notify();
+                            idle.notify_one();
                         } else {
                             idle.wait(seen);
                         }
@@ -84,5 +111,41 @@ mod tests {
             }
         });
         assert_eq!(turn.into_inner(), ROUNDS);
+    }
+
+    /// Each task can be done by anybody, and the last one ends it for all.
+    #[test]
+    fn one_woken_at_a_time_is_enough() {
+        const ROUNDS: u32 = 500;
+        for _ in 0..20 {
+            let (idle, tasks, done) = (Idle::default(), AtomicU32::new(0), AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        loop {
+                            let seen = idle.epoch();
+                            if done.load(Ordering::SeqCst) == ROUNDS {
+                                return;
+                            }
+                            let take = |tasks: u32| tasks.checked_sub(1);
+                            let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+                            if tasks.fetch_update(set, fetch, take).is_err() {
+                                idle.wait(seen);
+                                continue;
+                            }
+                            idle.found_work();
+                            if done.fetch_add(1, Ordering::SeqCst) + 1 == ROUNDS {
+                                idle.notify_all();
+                            }
+                        }
+                    });
+                }
+                for _ in 0..ROUNDS / 5 {
+                    tasks.fetch_add(5, Ordering::SeqCst);
+                    idle.notify_one();
+                }
+            });
+            assert_eq!(done.into_inner(), ROUNDS);
+        }
     }
 }

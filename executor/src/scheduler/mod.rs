@@ -35,11 +35,22 @@ pub(crate) const TURN_GAS: u64 = 400_000;
 /// Most transactions in one turn.
 const BATCH_MAX: u64 = 32;
 
+/// How many transactions a worker takes in one turn.
+pub(crate) fn turn_length(plan: &ExecutionPlan, threads: usize) -> usize {
+    let transactions = plan.transactions();
+    let mean_gas = plan.gas() / transactions.max(1) as u64;
+    // Small blocks: every worker should get several turns.
+    let fair = (transactions / (threads * 4)).max(1) as u64;
+    (TURN_GAS / mean_gas.max(1)).clamp(1, BATCH_MAX).min(fair) as usize
+}
+
 /// Work for one turn of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// A transaction that has been claimed for this worker.
     Claimed(TxIndex),
+    /// One that has been claimed again, because it was overtaken.
+    Overtaken(TxIndex),
     /// Positions to dispatch, in order. Some may turn out to be taken or to have to wait.
     Dispatch(Range<usize>),
 }
@@ -60,9 +71,12 @@ pub(crate) struct Scheduler<'plan> {
     frontier: AtomicUsize,
     /// Positions below have been delivered.
     delivered: AtomicUsize,
+    delivers: bool,
     depth: AtomicUsize,
     batch: usize,
-    /// Claimed by nobody yet, and waiting for nobody any more.
+    /// How far the frontier is behind while all goes well.
+    lag: usize,
+    /// Claimed by nobody yet and waiting for nobody any more; or overtaken, to be executed again.
     ready: Mutex<BinaryHeap<Reverse<TxIndex>>>,
     ready_len: AtomicUsize,
     stopped: AtomicBool,
@@ -80,11 +94,8 @@ impl<'plan> Scheduler<'plan> {
         delivers: bool,
     ) -> Self {
         let transactions = plan.transactions();
+        let batch = turn_length(plan, threads);
         let positions = || (0..transactions).map(TxIndex::new);
-        let mean_gas = plan.gas() / transactions.max(1) as u64;
-        // Small blocks: every worker should get several turns.
-        let fair = (transactions / (threads * 4)).max(1) as u64;
-        let batch = (TURN_GAS / mean_gas.max(1)).clamp(1, BATCH_MAX).min(fair);
         Self {
             plan,
             head_start,
@@ -94,8 +105,10 @@ impl<'plan> Scheduler<'plan> {
             cursor: AtomicUsize::new(0),
             frontier: AtomicUsize::new(0),
             delivered: AtomicUsize::new(if delivers { 0 } else { transactions }),
+            delivers,
             depth: AtomicUsize::new(depth),
-            batch: batch as usize,
+            batch,
+            lag: batch * threads,
             ready: Mutex::default(),
             ready_len: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -117,6 +130,9 @@ impl<'plan> Scheduler<'plan> {
             let Some(Reverse(index)) = self.pop_ready() else { break };
             if self.claim(index) {
                 return Some(Task::Claimed(index));
+            }
+            if self.reclaim(index) {
+                return Some(Task::Overtaken(index));
             }
         }
         let mut start = self.cursor.load(Ordering::Relaxed);
@@ -150,6 +166,11 @@ impl<'plan> Scheduler<'plan> {
         self.status[index.get()].claim()
     }
 
+    /// Claims a transaction that has been executed.
+    pub(crate) fn reclaim(&self, index: TxIndex) -> bool {
+        self.status[index.get()].reclaim()
+    }
+
     /// The status of a transaction.
     pub(crate) fn status(&self, index: TxIndex) -> Status {
         self.status[index.get()].get()
@@ -162,11 +183,26 @@ impl<'plan> Scheduler<'plan> {
         self.release_successors(index).filter(|next| self.claim(*next))
     }
 
+    /// Ends a later execution, whose outcome is stored.
+    pub(crate) fn finish_again(&self, index: TxIndex, by: WorkerId) {
+        self.status[index.get()].finish(by);
+    }
+
+    /// Has an executed transaction looked at again: what it read is not what is there now.
+    pub(crate) fn overtaken(&self, index: TxIndex) {
+        self.push_ready(index);
+    }
+
     /// Ends an execution at the frontier, which is final at once.
     pub(crate) fn finish_at_frontier(&self, index: TxIndex) {
         if let Some(next) = self.release_successors(index) {
             self.push_ready(next);
         }
+    }
+
+    /// Whether transactions may be started ahead of the frontier.
+    pub(crate) fn runs_ahead(&self) -> bool {
+        self.depth.load(Ordering::Relaxed) > 0
     }
 
     /// Sets how far ahead of the frontier transactions may be started. Called by the holder of the
@@ -181,18 +217,38 @@ impl<'plan> Scheduler<'plan> {
     /// Tells everybody that the transactions below a position are final.
     pub(crate) fn advance(&self, next: usize) {
         self.frontier.store(next, Ordering::Release);
-        self.idle.notify();
+        if self.delivers {
+            // The calling thread in particular waits for results.
+            self.idle.notify_all();
+        } else {
+            self.idle.notify_one();
+        }
     }
 
-    /// Makes workers that sleep look for work once more.
+    /// The position of the first transaction that is not final, as last [told](Self::advance).
+    pub(crate) fn frontier(&self) -> usize {
+        self.frontier.load(Ordering::Acquire)
+    }
+
+    /// Whether the frontier lags behind an executed transaction by more than a turn of every worker.
+    pub(crate) fn is_behind(&self, index: TxIndex) -> bool {
+        index.get() > self.frontier() + self.lag
+    }
+
+    /// Makes a worker that sleeps look for work once more.
     pub(crate) fn wake(&self) {
-        self.idle.notify();
+        self.idle.notify_one();
+    }
+
+    /// To be told by a worker that has found something to do: there may be more.
+    pub(crate) fn found_work(&self) {
+        self.idle.found_work();
     }
 
     /// Notes that results below a position have been delivered.
     pub(crate) fn deliver(&self, below: usize) {
         self.delivered.store(below, Ordering::Release);
-        self.idle.notify();
+        self.idle.notify_one();
     }
 
     /// Whether the frontier may move past a position, as far as delivery goes.
@@ -203,7 +259,7 @@ impl<'plan> Scheduler<'plan> {
     /// Ends the work of all workers.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.idle.notify();
+        self.idle.notify_all();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -253,7 +309,7 @@ impl<'plan> Scheduler<'plan> {
         ready.push(Reverse(index));
         self.ready_len.store(ready.len(), Ordering::Release);
         drop(ready);
-        self.idle.notify();
+        self.idle.notify_one();
     }
 
     fn pop_ready(&self) -> Option<Reverse<TxIndex>> {

@@ -5,19 +5,21 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// ```text
 ///                 claim              finish
 ///   Unclaimed ───────────▶ Executing ───────▶ Executed
+///                              ▲                 │
+///                              └─────────────────┘
+///                                    reclaim
 /// ```
 ///
-/// - `claim` may be called by all workers at once; one of them wins.
-/// - `finish` is called by the winner alone, unless it holds the commit frontier: what is executed
+/// - `claim` and `reclaim` may be called by all workers at once; one of them wins.
+/// - `finish` is called by the winner alone, unless it holds the commit frontier: what is claimed
 ///   there is final at once, and the frontier's position says so.
-///
-/// A transaction whose reads do not stand at the frontier is executed again right there. Nobody
-/// else ever sees it in between, so its status stays what it is.
+/// - `reclaim` is for whoever makes the transaction final, and for whoever executes it again because
+///   it was overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Nobody has started it.
     Unclaimed,
-    /// One worker executes it.
+    /// One worker has it: to execute it, for the first time or again, or to make it final.
     Executing,
     /// Its outcome is stored and its writes are published.
     Executed {
@@ -72,6 +74,13 @@ impl SharedStatus {
         self.0.compare_exchange(UNCLAIMED, EXECUTING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
+    /// Executed to executing. Whether this caller won.
+    pub(crate) fn reclaim(&self) -> bool {
+        let now = self.0.load(Ordering::SeqCst);
+        now >= EXECUTED
+            && self.0.compare_exchange(now, EXECUTING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
     /// Executing to executed.
     pub(crate) fn finish(&self, by: WorkerId) {
         debug_assert_eq!(self.get(), Status::Executing);
@@ -87,12 +96,17 @@ mod tests {
     fn each_arrow() {
         let status = SharedStatus::new();
         assert_eq!(status.get(), Status::Unclaimed);
+        assert!(!status.reclaim());
         assert!(status.claim());
         assert!(!status.claim());
         assert_eq!(status.get(), Status::Executing);
         let by = WorkerId::new(1_000);
         status.finish(by);
         assert_eq!(status.get(), Status::Executed { by });
+        assert!(!status.claim());
+        assert!(status.reclaim());
+        assert_eq!(status.get(), Status::Executing);
+        assert!(!status.reclaim());
         assert!(!status.claim());
     }
 

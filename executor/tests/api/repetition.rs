@@ -17,6 +17,7 @@ fn a_contended_block_gives_one_result() {
         let (output, stats) = executor.execute_block(chain, input, &Shared(prestate)).unwrap();
         let differences = compare_outputs(&expected, &output);
         assert!(differences.is_empty(), "repetition {repetition}, {stats:?}: {differences:#?}");
+        assert_eq!(stats.executions, stats.transactions + stats.conflicts, "{stats:?}");
         conflicts += stats.conflicts;
     }
     eprintln!("{conflicts} conflicts in {REPETITIONS} repetitions");

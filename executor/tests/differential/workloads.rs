@@ -6,7 +6,7 @@ use multilane_fixtures::workload::{Workload, WorkloadBlock, WorkloadError, Workl
 use revm::database::WrapDatabaseRef;
 
 const TRANSACTIONS: usize = 200;
-const THREADS: [usize; 2] = [2, 4];
+const THREADS: [usize; 3] = [2, 4, 8];
 
 /// A block in which few accounts and pools are shared by many, or `None` where the Uniswap
 /// packages are missing and may be.
@@ -51,6 +51,12 @@ fn compare(predictions: &[Prediction], seed: u64) {
                 .unwrap_or_else(|error| panic!("{name}: {executor_name}: {error}"));
             let differences = compare_outputs(&serial, &parallel);
             assert!(differences.is_empty(), "{name}: {executor_name}, {stats:?}: {differences:#?}");
+            // Nothing is executed that is neither final nor a conflict.
+            assert_eq!(
+                stats.executions,
+                stats.transactions + stats.conflicts,
+                "{name}: {executor_name}"
+            );
         }
     }
 }

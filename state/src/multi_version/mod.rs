@@ -30,11 +30,11 @@ pub use account::{
     BalanceUse,
 };
 pub use changes::{AccountOutcome, BundleBuilder, ChangedAccounts, CommittedChanges};
-pub use slot::{SlotEntry, SlotRead, SlotWrite};
+pub use slot::{SlotEntry, SlotOrder, SlotRead, SlotWrite};
 
 use alloy_primitives::{Address, U256, map::DefaultHashBuilder};
 use core::{fmt, hash::BuildHasher};
-use table::LocationTable;
+use table::{LocationTable, Part};
 
 /// The entries of one block.
 pub struct MultiVersionState {
@@ -73,6 +73,35 @@ impl MultiVersionState {
             |entry| entry.slot() == slot && entry.address() == address,
             || SlotEntry::new(address, slot),
         )
+    }
+}
+
+impl MultiVersionState {
+    /// So many parts, each of which can be cleared by itself: to free memory on several threads,
+    /// which takes a while after a large block.
+    pub fn parts(&mut self, count: usize) -> impl Iterator<Item = StatePart<'_>> {
+        let slots = self.slots.parts(count);
+        self.accounts.parts(count).zip(slots).map(|(accounts, slots)| StatePart { accounts, slots })
+    }
+}
+
+/// A part of a [`MultiVersionState`].
+pub struct StatePart<'state> {
+    accounts: Part<'state, AccountEntry>,
+    slots: Part<'state, SlotEntry>,
+}
+
+impl StatePart<'_> {
+    /// Removes all entries.
+    pub fn clear(self) {
+        self.accounts.clear();
+        self.slots.clear();
+    }
+}
+
+impl fmt::Debug for StatePart<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatePart").finish_non_exhaustive()
     }
 }
 

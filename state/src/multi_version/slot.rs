@@ -41,7 +41,19 @@ struct SlotCell {
     /// a write.
     original: Option<U256>,
     /// Writes of executed transactions at or above the frontier, in block order.
-    pending: PendingWrites<U256>,
+    pending: PendingWrites<SlotWrite>,
+}
+
+impl SlotCell {
+    /// Whether another value than a write has read is what the pending writes before it, so many,
+    /// leave.
+    fn is_overtaken(&self, below: usize, write: SlotWrite) -> bool {
+        let before = match below.checked_sub(1).and_then(|at| self.pending.get(at)) {
+            Some((_, before)) => Some(before.present),
+            None => self.committed,
+        };
+        before.is_some_and(|before| before != write.original)
+    }
 }
 
 /// A transaction's change of a slot.
@@ -51,6 +63,15 @@ pub struct SlotWrite {
     pub original: U256,
     /// The value after it.
     pub present: U256,
+}
+
+/// How a speculative write fits in between those before and after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotOrder {
+    /// The writer before has left another value than this one has read.
+    pub is_overtaken: bool,
+    /// The next writer, if it has read another value than this one leaves.
+    pub overtakes: Option<TxIndex>,
 }
 
 impl SlotEntry {
@@ -95,15 +116,33 @@ impl SlotEntry {
         let cell = self.lock();
         let newest = cell.pending.below(reader).checked_sub(1).and_then(|at| cell.pending.get(at));
         let (writer, value) = match newest {
-            Some((writer, value)) => (Some(*writer), Some(*value)),
+            Some((writer, write)) => (Some(*writer), Some(write.present)),
             None => (cell.writer, cell.committed),
         };
         if writer < reset { Some(U256::ZERO) } else { value }
     }
 
     /// Shows a speculative write to later readers, in place of an earlier one of the same writer.
-    pub fn publish(&self, writer: TxIndex, value: U256) {
-        self.lock().pending.insert(writer, value);
+    ///
+    /// Who writes a slot has read it, as a rule, and `original` is what it read. So the writes beside
+    /// this one tell at once whether an execution was overtaken.
+    pub fn publish(&self, writer: TxIndex, write: SlotWrite) -> SlotOrder {
+        let cell = &mut *self.lock();
+        let below = cell.pending.below(writer);
+        cell.pending.insert(writer, write);
+        let next = cell.pending.get(below + 1);
+        SlotOrder {
+            is_overtaken: cell.is_overtaken(below, write),
+            overtakes: next
+                .filter(|(_, next)| next.original != write.present)
+                .map(|(next, _)| *next),
+        }
+    }
+
+    /// Whether by now the writer before has left another value than this one has read.
+    pub fn is_overtaken(&self, writer: TxIndex, write: SlotWrite) -> bool {
+        let cell = self.lock();
+        cell.is_overtaken(cell.pending.below(writer), write)
     }
 
     /// Takes a speculative write back.
@@ -149,6 +188,10 @@ mod tests {
     const CREATE: AccountWrite =
         AccountWrite { kind: AccountWriteKind::Create, ..AccountWrite::credit(U256::ZERO) };
 
+    fn write(original: u64, present: u64) -> SlotWrite {
+        SlotWrite { original: U256::from(original), present: U256::from(present) }
+    }
+
     #[test]
     fn a_guess_is_the_newest_write_below_the_reader() {
         let state = MultiVersionState::with_capacity(1, 1);
@@ -156,18 +199,34 @@ mod tests {
         let slot = state.slot(Address::ZERO, U256::ONE);
         let guess = |reader| slot.guess(account, TxIndex::new(reader)).map(|v| v.to::<u64>());
         assert_eq!(guess(1), None);
-        slot.publish(TxIndex::new(3), U256::from(30));
-        slot.publish(TxIndex::new(1), U256::from(10));
+        slot.publish(TxIndex::new(3), write(0, 30));
+        slot.publish(TxIndex::new(1), write(0, 10));
         assert_eq!(guess(1), None);
         slot.load(U256::from(5));
         slot.load(U256::from(6));
         assert_eq!([guess(1), guess(2), guess(4)], [Some(5), Some(10), Some(30)]);
         slot.retract(TxIndex::new(3));
         assert_eq!(guess(4), Some(10));
-        let write = SlotWrite { original: U256::from(5), present: U256::from(11) };
-        assert!(slot.commit(Some(TxIndex::new(1)), write, None));
-        assert!(!slot.commit(Some(TxIndex::new(1)), write, None));
+        assert!(slot.commit(Some(TxIndex::new(1)), write(5, 11), None));
+        assert!(!slot.commit(Some(TxIndex::new(1)), write(5, 11), None));
         assert_eq!(slot.committed(account), Some(U256::from(11)));
+    }
+
+    #[test]
+    fn neighbours_tell_who_was_overtaken() {
+        let state = MultiVersionState::with_capacity(1, 1);
+        let slot = state.slot(Address::ZERO, U256::ONE);
+        slot.load(U256::from(5));
+        let publish = |writer, write| slot.publish(TxIndex::new(writer), write);
+        let fits = SlotOrder::default();
+        assert_eq!(publish(4, write(5, 6)), fits);
+        // The fourth has read what was there before the second wrote.
+        let overtakes = Some(TxIndex::new(4));
+        assert_eq!(publish(2, write(5, 7)), SlotOrder { is_overtaken: false, overtakes });
+        assert_eq!(publish(3, write(5, 8)), SlotOrder { is_overtaken: true, overtakes });
+        assert_eq!(publish(3, write(7, 8)), SlotOrder { is_overtaken: false, overtakes });
+        assert_eq!(publish(4, write(8, 9)), fits);
+        assert_eq!(publish(2, write(5, 7)), fits);
     }
 
     #[test]
@@ -177,7 +236,7 @@ mod tests {
         let [old, new] = [1, 2].map(|slot| state.slot(Address::ZERO, U256::from(slot)));
         old.load(U256::from(5));
         account.publish(TxIndex::new(2), CREATE);
-        new.publish(TxIndex::new(2), U256::from(9));
+        new.publish(TxIndex::new(2), write(0, 9));
         assert_eq!(old.guess(account, TxIndex::new(2)), Some(U256::from(5)));
         assert_eq!(old.guess(account, TxIndex::new(3)), Some(U256::ZERO));
         assert_eq!(new.guess(account, TxIndex::new(3)), Some(U256::from(9)));
@@ -186,8 +245,7 @@ mod tests {
         assert!(read.stands());
         let creator = Some(TxIndex::new(2));
         account.commit(creator, CREATE, false, 0);
-        let write = SlotWrite { original: U256::ZERO, present: U256::from(9) };
-        new.commit(creator, write, account.committed_reset());
+        new.commit(creator, write(0, 9), account.committed_reset());
         assert!(!read.stands());
         assert_eq!(old.committed(account), Some(U256::ZERO));
         assert_eq!(new.committed(account), Some(U256::from(9)));

@@ -28,6 +28,12 @@ impl<V> LocationTable<V> {
         Self { buckets: (0..buckets).map(|_| OnceLock::new()).collect() }
     }
 
+    /// So many parts of the table, or fewer, each of which can be [cleared](Part::clear) by itself.
+    pub(super) fn parts(&mut self, count: usize) -> impl Iterator<Item = Part<'_, V>> {
+        let size = self.buckets.len().div_ceil(count.max(1));
+        self.buckets.chunks_mut(size).map(|buckets| Part { buckets })
+    }
+
     /// The entry with this hash that `is_key` accepts; where there is none, the one that `make`
     /// gives. `make` may run in vain when another thread inserts the same key.
     #[inline]
@@ -65,9 +71,22 @@ impl<V> LocationTable<V> {
     }
 }
 
+/// A part of a table.
+pub(super) struct Part<'table, V> {
+    buckets: &'table mut [Link<V>],
+}
+
+impl<V> Part<'_, V> {
+    /// Removes all entries.
+    pub(super) fn clear(self) {
+        self.buckets.iter_mut().for_each(|link| drop(link.take()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn one_entry_a_key_even_when_all_collide() {
@@ -75,6 +94,18 @@ mod tests {
         let first: *const u32 = table.get_or_insert_with(7, |v| *v == 1, || 1);
         table.get_or_insert_with(7, |v| *v == 2, || 2);
         assert!(std::ptr::eq(first, table.get_or_insert_with(7, |v| *v == 1, || unreachable!())));
+    }
+
+    #[test]
+    fn parts_hold_all_entries() {
+        let mut table = LocationTable::with_capacity(1);
+        let entry = Arc::new(());
+        for key in 0..1000 {
+            table.get_or_insert_with(key, |_| false, || Arc::clone(&entry));
+        }
+        assert_eq!(Arc::strong_count(&entry), 1001);
+        table.parts(3).for_each(Part::clear);
+        assert_eq!(Arc::strong_count(&entry), 1);
     }
 
     #[test]
