@@ -80,6 +80,29 @@ impl Prestate {
         self.block_hashes.insert(number, hash);
     }
 
+    /// Adds what another prestate knows and this one does not: accounts, slots, codes and block
+    /// hashes. Where the two differ, this one's values stay; an account that exists in either one
+    /// does in the sum.
+    pub fn complete_with(&mut self, other: &Self) {
+        for (address, account) in &other.accounts {
+            match self.accounts.get_mut(address) {
+                None => self.insert_account(*address, account.clone()),
+                Some(held) => {
+                    for (slot, value) in &account.storage {
+                        held.storage.entry(*slot).or_insert(*value);
+                    }
+                }
+            }
+        }
+        other.absent.iter().for_each(|address| self.insert_absent(*address));
+        for (hash, code) in &other.codes {
+            self.codes.entry(*hash).or_insert_with(|| code.clone());
+        }
+        for (number, hash) in &other.block_hashes {
+            self.block_hashes.entry(*number).or_insert(*hash);
+        }
+    }
+
     /// The account at an address, if the prestate holds one.
     pub fn account(&self, address: &Address) -> Option<&PrestateAccount> {
         self.accounts.get(address)
@@ -154,6 +177,31 @@ impl DatabaseRef for Prestate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_prestate_lacks_another_one_adds() {
+        let address = Address::with_last_byte;
+        let account = |nonce, slots: &[(u64, u64)]| PrestateAccount {
+            nonce,
+            storage: slots.iter().map(|(k, v)| (U256::from(*k), U256::from(*v))).collect(),
+            ..Default::default()
+        };
+        let [mut first, mut second] = [Prestate::new(), Prestate::new()];
+        first.insert_account(address(1), account(1, &[(1, 10)]));
+        first.insert_absent(address(2));
+        second.insert_account(address(1), account(9, &[(1, 90), (2, 20)]));
+        second.insert_account(address(2), account(2, &[]));
+        second.insert_absent(address(3));
+        let code = second.insert_code(vec![0]);
+        second.insert_block_hash(7, B256::repeat_byte(7));
+        first.complete_with(&second);
+
+        assert_eq!(first.account(&address(1)), Some(&account(1, &[(1, 10), (2, 20)])));
+        assert_eq!(first.account(&address(2)), Some(&account(2, &[])));
+        assert!(first.is_absent(&address(3)) && !first.is_absent(&address(2)));
+        assert!(first.has_code(&code));
+        assert_eq!(first.block_hash_ref(7).unwrap(), B256::repeat_byte(7));
+    }
 
     #[test]
     fn what_is_not_known_is_an_error_and_not_empty() {

@@ -101,6 +101,15 @@ pub(crate) struct BlocksArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,
 
+    /// Measure all of them as one big block
+    ///
+    /// All transactions, one block's after the other's, under the rules of the last block and on
+    /// the state before the first one that needs an account. Those that are not valid there, for
+    /// their nonce mostly, are left out; others may do something else than they did. What comes out
+    /// is no block of the chain, but as large and as entangled as one could be.
+    #[arg(long)]
+    pub(crate) merged: bool,
+
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -260,6 +269,7 @@ Examples:
   multilane bench blocks data/mainnet
   multilane bench blocks data/mainnet --blocks 19426586 --threads 1,2,4 --repeat 21
   multilane bench blocks data/mainnet --report mainnet.html
+  multilane bench blocks data/mainnet --blocks 17000000..25000000 --merged --threads 1,2,4,8
 
 Paths and the exit status are those of `multilane replay`.";
 

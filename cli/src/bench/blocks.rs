@@ -3,7 +3,7 @@
 use super::{
     args::BlocksArgs,
     arms::Arms,
-    case::Case,
+    case::{Case, State},
     check::check,
     figures::{Figures, Subject},
     measurement::measure,
@@ -21,7 +21,8 @@ use crate::{
     },
     source::{FoundBlock, Source},
 };
-use multilane_fixtures::archive::ArchivedBlock;
+use multilane::{ExecutorConfig, ParallelExecutor, Shared, state::BlockInput};
+use multilane_fixtures::archive::{ArchivedBlock, MergedBlocks};
 use std::{process::ExitCode, sync::Arc};
 
 /// Measures the blocks at the paths.
@@ -29,9 +30,59 @@ pub(crate) fn run(args: &BlocksArgs) -> anyhow::Result<ExitCode> {
     let chain = args.genesis.as_deref().map(chain::read_genesis).transpose()?;
     let source = Source::open(&args.paths, args.blocks.as_ref(), chain.as_ref())?;
     let settings = Settings::new(&args.run)?;
-    let mut session = Session::new(settings, source.blocks().count(), "blocks")?;
-    measure_blocks(&mut session, &source)?;
+    let blocks = if args.merged { 1 } else { source.blocks().count() };
+    let mut session = Session::new(settings, blocks, "blocks")?;
+    if args.merged {
+        measure_merged(&mut session, &source)?;
+    } else {
+        measure_blocks(&mut session, &source)?;
+    }
     session.finish()
+}
+
+/// Measures all blocks as one.
+fn measure_merged(session: &mut Session, source: &Source) -> std::io::Result<()> {
+    let mut blocks = Vec::new();
+    for found in source.blocks() {
+        match load(&found) {
+            Ok(block) => blocks.push(block),
+            Err(failure) => {
+                let complaint = complaint(&found, Err(failure)).unwrap_or_default();
+                session.unusable(&complaint);
+                return Ok(());
+            }
+        }
+    }
+    let count = blocks.len();
+    session.step(&format!("{count} blocks as one"));
+    let merged = match MergedBlocks::new(blocks) {
+        Ok(Some(merged)) => merged,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            session.unusable(&error.to_string());
+            return Ok(());
+        }
+    };
+    let fork = chain::fork_name(&merged.chain, &merged.candidates.header);
+    match execute_merged(session, merged) {
+        Ok(figures) => session.measured(Subject::Merged { blocks: count, fork }, figures),
+        Err(error) => {
+            session.wrong(&format!("{count} blocks as one: {error:#}"));
+            Ok(())
+        }
+    }
+}
+
+fn execute_merged(session: &Session, merged: MergedBlocks) -> anyhow::Result<Vec<Figures>> {
+    let MergedBlocks { chain, mut candidates, prestate } = merged;
+    let transactions = std::mem::take(&mut candidates.transactions);
+    let all = transactions.len();
+    let builder = ParallelExecutor::new(ExecutorConfig::new())?;
+    let (built, _) = builder.build_block(&chain, &candidates, transactions, &Shared(&prestate))?;
+    let block = BlockInput { transactions: built.transactions, ..candidates };
+    session.note(&format!("{} of {all} transactions are valid", block.transactions.len()));
+    let case = Case { chain: &chain, block: &block, prestate: &prestate, is_independent: false };
+    measure_case(session, case, built.output.gas_used)
 }
 
 /// Measures block after block, until Ctrl-C.
@@ -103,8 +154,16 @@ fn execute(
 ) -> anyhow::Result<Vec<Figures>> {
     let ArchivedBlock { chain, input, prestate, .. } = block;
     let case = Case { chain: chain.as_ref(), block: input, prestate, is_independent: false };
+    measure_case(session, case, executed.gas_used)
+}
+
+fn measure_case<DB: State>(
+    session: &Session,
+    case: Case<'_, DB>,
+    gas_used: u64,
+) -> anyhow::Result<Vec<Figures>> {
     let arms = Arms::new(case, &session.executors)?;
     let (_, differences) = check(&arms)?;
     anyhow::ensure!(differences.is_empty(), "the outputs differ\n{differences}");
-    measure(&arms, executed.gas_used, session.settings.repeat, &session.interrupt)
+    measure(&arms, gas_used, session.settings.repeat, &session.interrupt)
 }

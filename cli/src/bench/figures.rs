@@ -96,6 +96,8 @@ pub(crate) enum Subject {
     Workload { name: &'static str, seed: u64 },
     /// A real block.
     Block { number: u64, fork: &'static str },
+    /// The transactions of so many real blocks, as one.
+    Merged { blocks: usize, fork: &'static str },
 }
 
 /// A row of a report.

@@ -92,6 +92,7 @@ struct Line<'a> {
 enum SubjectFields<'a> {
     Workload { workload: &'a str },
     Block { block: u64, fork: &'a str },
+    Merged { merged_blocks: usize, fork: &'a str },
 }
 
 impl<'a> Line<'a> {
@@ -104,6 +105,9 @@ impl<'a> Line<'a> {
                 (SubjectFields::Workload { workload: name }, Some(seed))
             }
             Subject::Block { number, fork } => (SubjectFields::Block { block: number, fork }, None),
+            Subject::Merged { blocks, fork } => {
+                (SubjectFields::Merged { merged_blocks: blocks, fork }, None)
+            }
         };
         let mode_reason = sequential_reason(stats.mode);
         Self {

@@ -61,6 +61,11 @@ impl Session {
         }
     }
 
+    /// Says what a reader of the figures should know.
+    pub(crate) fn note(&self, note: &str) {
+        self.progress.suspend(|| eprintln!("{note}"));
+    }
+
     /// Takes in what was measured of a block.
     pub(crate) fn measured(&mut self, subject: Subject, figures: Vec<Figures>) -> io::Result<()> {
         self.outcome.measured += 1;

@@ -58,12 +58,12 @@ pub(super) fn print_environment(
 const fn seed(subject: Subject) -> Option<u64> {
     match subject {
         Subject::Workload { seed, .. } => Some(seed),
-        Subject::Block { .. } => None,
+        Subject::Block { .. } | Subject::Merged { .. } => None,
     }
 }
 
 fn print_rows(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    let of_blocks = rows.iter().any(|row| matches!(row.subject, Subject::Block { .. }));
+    let of_blocks = rows.iter().any(|row| !matches!(row.subject, Subject::Workload { .. }));
     let mut header = if of_blocks { vec!["block", "fork"] } else { vec!["workload"] };
     header.extend(["txs", "gas", "threads", "bare ms", "seq ms", "par ms"]);
     if !of_blocks {
@@ -89,6 +89,9 @@ fn cells(row: &Row) -> Vec<String> {
     let (mut cells, of_block) = match subject {
         Subject::Workload { name, .. } => (vec![(*name).to_owned()], false),
         Subject::Block { number, fork } => (vec![number.to_string(), (*fork).to_owned()], true),
+        Subject::Merged { blocks, fork } => {
+            (vec![format!("{blocks} as one"), (*fork).to_owned()], true)
+        }
     };
     cells.extend([
         grouped(*txs as u64),

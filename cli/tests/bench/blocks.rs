@@ -46,6 +46,27 @@ fn real_blocks_are_measured_with_totals() {
     assert!(stdout(&table).contains("speedup, all blocks"), "{}", stdout(&table));
 }
 
+#[test]
+fn blocks_can_be_measured_as_one() {
+    let sample = sample();
+    let arguments = ["blocks", sample.to_str().unwrap(), "--merged", "--threads", "2"];
+    let output = run(&[&arguments[..], &["--repeat", "1", "--format", "json"]].concat());
+    assert_exit(&output, 0);
+    let (rows, summary) = json(&output);
+    let [row] = &rows[..] else { panic!("one row: {rows:?}") };
+    assert_eq!(row["merged_blocks"], 12, "{row}");
+    assert!(row["fork"].is_string() && row.get("block").is_none(), "{row}");
+    // The sample is one chain, so that what one block leaves is what the next one finds.
+    let said = stderr(&output);
+    let valid = format!("{} of ", row["txs"]);
+    assert!(said.contains(&valid) && said.contains("transactions are valid"), "{said}");
+    assert!(row["txs"].as_u64().unwrap() > 100, "{row}");
+    assert_eq!((&summary["measured"], &summary["wrong"]), (&1.into(), &0.into()));
+
+    let table = run(&[&arguments[..], &["--repeat", "1"]].concat());
+    assert!(stdout(&table).contains("12 as one"), "{}", stdout(&table));
+}
+
 /// A block that does not verify is not measured, and the others are.
 #[test]
 fn a_block_that_does_not_verify_is_reported_and_not_measured() {

@@ -31,7 +31,7 @@ pub(super) fn page(
     let mut page = Page::default();
     page.head(environment, is_interrupted);
     page.push("<div class=\"charts\">\n");
-    let of_blocks = rows.iter().any(|row| matches!(row.subject, Subject::Block { .. }));
+    let of_blocks = rows.iter().any(|row| !matches!(row.subject, Subject::Workload { .. }));
     if of_blocks {
         for totals in totals {
             page.distribution(rows, totals.threads);
@@ -360,7 +360,7 @@ impl Page {
         ];
         let seed = rows.iter().find_map(|row| match row.subject {
             Subject::Workload { seed, .. } => Some(seed),
-            Subject::Block { .. } => None,
+            Subject::Block { .. } | Subject::Merged { .. } => None,
         });
         if let Some(seed) = seed {
             entries.push(("seed", seed.to_string()));
@@ -383,6 +383,9 @@ fn figure_cells(row: &Row) -> Vec<(String, &'static str)> {
         Subject::Workload { name, .. } => vec![((*name).to_owned(), "word")],
         Subject::Block { number, fork } => {
             vec![(number.to_string(), "word"), ((*fork).to_owned(), "word")]
+        }
+        Subject::Merged { blocks, fork } => {
+            vec![(format!("{blocks} as one"), "word"), ((*fork).to_owned(), "word")]
         }
     };
     let cpu = parallel.cpu.map(|time| format!("{:.3}", time.as_secs_f64()));
@@ -447,6 +450,7 @@ fn name(subject: &Subject) -> String {
     match subject {
         Subject::Workload { name, .. } => (*name).to_owned(),
         Subject::Block { number, .. } => format!("block {number}"),
+        Subject::Merged { blocks, .. } => format!("{blocks} blocks as one"),
     }
 }
 
