@@ -12,4 +12,5 @@ mod inspection;
 mod learned;
 mod mainnet;
 mod predictors;
+mod repetitions;
 mod workloads;
