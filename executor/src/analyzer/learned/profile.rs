@@ -7,7 +7,6 @@
 
 use super::{
     allowance::Allowance,
-    bits::Bits,
     code_shape::CodeShapes,
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
@@ -357,6 +356,11 @@ impl Profile {
         let FrameInputs { code, this, caller, value, calldata } = inputs;
         let code = resolver.add(B256::ZERO, code.clone());
         let calldata = desk.bytes.run(calldata);
+        let resolved = Arc::new(Resolved {
+            program: Arc::new(program),
+            is_unreliable: false,
+            is_doubted: false,
+        });
         let inputs = code.zip(calldata).map(|(code, calldata)| CallInputs {
             code,
             this: *this,
@@ -366,7 +370,7 @@ impl Profile {
         });
         let mut evaluator =
             Evaluator::new(&self.templates, &mut resolver, &mut desk, view, surroundings);
-        let guards = inputs.map(|inputs| evaluator.guards(&program, inputs));
+        let guards = inputs.map(|inputs| evaluator.guards(&resolved, inputs));
         self.put_desk(desk);
         guards.unwrap_or_default()
     }
@@ -507,15 +511,10 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
         let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
         evaluator.is_cautious = resolved.is_unreliable;
         evaluator.explores = *exploring == Exploring::Always || profile.exploring.is_left();
-        evaluator.call(&resolved.program, inputs, 0);
+        evaluator.transaction(&resolved, inputs);
         let Evaluator { unknown_calls, explorable, .. } = evaluator;
-        let account = |address, writes| Access {
-            location: StateLocation::Account(address),
-            writes,
-            stored: Bits::UNKNOWN,
-        };
-        desk.access(account(tx.caller(), true));
-        desk.access(account(to, !tx.value().is_zero()));
+        desk.account(tx.caller(), true);
+        desk.account(to, !tx.value().is_zero());
         let prediction = LearnedPrediction {
             accesses: Vec::new(),
             unknown_calls,
@@ -531,7 +530,7 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
     fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
         let Self { view, desk, kept, .. } = self;
         kept.clear();
-        for Access { location, writes, stored } in desk.accesses() {
+        for Access { location, writes, stored, .. } in desk.accesses() {
             if let (StateLocation::Slot(address, slot), true) = (location, *writes) {
                 view.expect(*address, *slot, *stored);
             }

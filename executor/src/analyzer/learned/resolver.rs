@@ -11,6 +11,7 @@ use alloy_primitives::{
     map::{AddressMap, HashMap},
 };
 use revm::state::Bytecode;
+use std::sync::Arc;
 
 /// A code, by its place in a [`Resolver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +29,7 @@ struct Code {
 pub(super) struct Resolver {
     ids: AddressMap<Option<CodeId>>,
     codes: Vec<Code>,
-    programs: HashMap<(CodeId, Option<[u8; 4]>), Option<Resolved>>,
+    programs: HashMap<(CodeId, Option<[u8; 4]>), Option<Arc<Resolved>>>,
     /// The generation of templates that the programs are of.
     generation: u64,
 }
@@ -80,8 +81,9 @@ impl Resolver {
         templates: &Templates,
         code: CodeId,
         selector: Option<[u8; 4]>,
-    ) -> Option<Resolved> {
+    ) -> Option<Arc<Resolved>> {
         let key = self.key(code, selector);
-        self.programs.entry((code, selector)).or_insert_with(|| templates.resolve(&key)).clone()
+        let resolve = || templates.resolve(&key).map(Arc::new);
+        self.programs.entry((code, selector)).or_insert_with(resolve).clone()
     }
 }
