@@ -181,8 +181,7 @@ impl ByteArena {
 
     /// The bytes of a run. `None` if some are not known.
     pub(super) fn known(&self, run: ByteRun) -> Option<&[u8]> {
-        self.is_known(run, 0..run.length)
-            .then(|| &self.bytes[run.start..run.start + run.length])
+        self.is_known(run, 0..run.length).then(|| &self.bytes[run.start..run.start + run.length])
     }
 
     /// The first four bytes of a run, as calldata tells a function: `Some(None)` if there are fewer

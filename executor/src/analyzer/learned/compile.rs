@@ -8,16 +8,13 @@
 use super::{
     expression::{Call, Length, Node, NodeId, Segment, arity, for_each_operand},
     majority::Majority,
-    program::{
-        Action, CallStep, Condition, Deed, Literal, Operand, Part, Piece, Program, Step,
-    },
+    program::{Action, CallStep, Condition, Deed, Literal, Operand, Part, Piece, Program, Step},
     template::{Basis, Site, SiteKind, Template},
 };
 use alloy_primitives::U256;
 
 /// Registers, and constants, of a program.
 const REGISTERS_MAX: usize = 4096;
-
 /// What of a template is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {

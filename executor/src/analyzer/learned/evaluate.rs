@@ -82,12 +82,13 @@ pub struct LearnedAccess {
     pub writes: bool,
 }
 
-/// An access, with the value that is stored as far as it is known and of interest.
+/// An access.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub(super) location: StateLocation,
     pub(super) writes: bool,
-    pub(super) stored: Bits,
+    /// The value that is stored, as far as it is known, if it is of interest.
+    pub(super) stored: Option<Bits>,
     /// The call that it belongs to, if that was made.
     call: CallId,
 }
@@ -220,7 +221,7 @@ impl Desk {
     }
 
     fn access(&mut self, call: CallId, location: StateLocation, writes: bool) -> usize {
-        self.accesses.push(Access { location, writes, stored: Bits::UNKNOWN, call });
+        self.accesses.push(Access { location, writes, stored: None, call });
         self.accesses.len() - 1
     }
 
@@ -406,20 +407,13 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         Some(Here { program, frame, registers })
     }
 
-    fn write(
-        &mut self,
-        here: Here<'_>,
-        slot: Operand,
-        note: Option<u16>,
-        value: Option<Operand>,
-    ) {
+    fn write(&mut self, here: Here<'_>, slot: Operand, note: Option<u16>, value: Option<Operand>) {
         let Some(slot) = self.value(here, slot) else { return };
         let frame = &self.frames[here.frame];
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
-        let stored = match value {
-            Some(value) if self.view.is_followed(frame.inputs.this, slot) => self.bits(here, value),
-            _ => Bits::UNKNOWN,
-        };
+        let is_followed = self.view.is_followed(frame.inputs.this, slot);
+        let stored =
+            is_followed.then(|| value.map_or(Bits::UNKNOWN, |value| self.bits(here, value)));
         let at = note.unwrap_or_else(|| self.slot(here, slot, true));
         let access = &mut self.desk.accesses[at];
         (access.writes, access.stored) = (true, stored);
@@ -773,7 +767,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         let pays = call.instruction == CALL && value.is_some_and(|value| !value.is_zero());
         self.desk.access(id, StateLocation::Account(to), pays);
         let frame = &self.frames[here.frame];
-        let (CallInputs { this, caller, value: own_value, .. }, depth) = (frame.inputs, frame.depth);
+        let (CallInputs { this, caller, value: own_value, .. }, depth) =
+            (frame.inputs, frame.depth);
         if pays {
             self.desk.access(id, StateLocation::Account(this), true);
         }

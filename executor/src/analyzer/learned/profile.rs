@@ -7,6 +7,7 @@
 
 use super::{
     allowance::Allowance,
+    bits::Bits,
     code_shape::CodeShapes,
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
@@ -17,7 +18,7 @@ use super::{
     record::{FrameInputs, Sample},
     resolver::Resolver,
     template::{Template, TemplateKey},
-    view::SourceView,
+    view::{Slot, SourceView},
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
@@ -449,6 +450,24 @@ pub struct ProfilePredictor<'a, S: StateSource> {
     explored_gas: u64,
 }
 
+/// A prediction that has had no consequences.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) learned: Option<LearnedPrediction>,
+    /// What is stored where that is of interest, as far as it is known.
+    pub(super) stored: Vec<(Slot, Bits)>,
+    /// Whether it came upon functions that could be explored.
+    pub(super) is_explorable: bool,
+}
+
+/// What a prediction says of stored values that are of interest.
+fn stored(desk: &Desk) -> impl Iterator<Item = (Slot, Bits)> + '_ {
+    desk.accesses().filter_map(|access| match access.location {
+        StateLocation::Slot(address, slot) => Some(((address, slot), access.stored?)),
+        _ => None,
+    })
+}
+
 /// Whether functions that nobody has called are executed to learn them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exploring {
@@ -458,7 +477,7 @@ enum Exploring {
     Always,
 }
 
-impl<S: StateSource> ProfilePredictor<'_, S> {
+impl<'a, S: StateSource> ProfilePredictor<'a, S> {
     /// Explores whatever is unknown, without regard to the profile's allowance.
     #[must_use]
     pub const fn exploring_always(mut self) -> Self {
@@ -479,15 +498,53 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
         if self.profile.is_empty() {
             return None;
         }
-        let (mut prediction, mut explorable) = self.evaluate(tx)?;
-        for _ in 1..ROUNDS_MAX {
-            if explorable.is_empty() || !self.explore(&explorable) {
-                break;
-            }
-            (prediction, explorable) = self.evaluate(tx)?;
+        let draft = self.explored_draft(tx);
+        let asked = self.view.take_asked();
+        if let Some(expected) = self.view.expectations() {
+            draft.stored.into_iter().for_each(|(slot, value)| expected.store(slot, value));
+            expected.follow(asked);
         }
+        draft.learned
+    }
+
+    /// What a transaction is expected to access, without consequences for the next one. Functions
+    /// that nobody has called are explored.
+    pub(super) fn explored_draft(&mut self, tx: &TxEnv) -> Draft {
+        let mut evaluated = self.evaluate(tx);
+        for _ in 1..ROUNDS_MAX {
+            match &evaluated {
+                Some((_, explorable)) if !explorable.is_empty() => {
+                    if !self.explore(explorable) {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+            evaluated = self.evaluate(tx);
+        }
+        self.written_down(evaluated)
+    }
+
+    /// The same, without exploring anything.
+    pub(super) fn draft(&mut self, tx: &TxEnv) -> Draft {
+        let evaluated = self.evaluate(tx);
+        self.written_down(evaluated)
+    }
+
+    /// Takes an evaluation's results from the desk.
+    fn written_down(&mut self, evaluated: Option<(LearnedPrediction, Vec<UnknownCall>)>) -> Draft {
+        let Some((mut prediction, explorable)) = evaluated else { return Draft::default() };
         self.gather(&mut prediction.accesses);
-        Some(prediction)
+        Draft {
+            learned: Some(prediction),
+            stored: stored(&self.desk).collect(),
+            is_explorable: !explorable.is_empty(),
+        }
+    }
+
+    /// The state that predictions are made on.
+    pub(super) const fn view(&mut self) -> &mut SourceView<'a, S> {
+        &mut self.view
     }
 
     /// Evaluates the called function's program. The accesses are left on the desk.
@@ -525,15 +582,11 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
         Some((prediction, explorable))
     }
 
-    /// Gathers the accesses from the desk, each location once, and notes what is expected to be
-    /// written.
+    /// Gathers the accesses from the desk, each location once.
     fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
-        let Self { view, desk, kept, .. } = self;
+        let Self { desk, kept, .. } = self;
         kept.clear();
-        for Access { location, writes, stored, .. } in desk.accesses() {
-            if let (StateLocation::Slot(address, slot), true) = (location, *writes) {
-                view.expect(*address, *slot, *stored);
-            }
+        for Access { location, writes, .. } in desk.accesses() {
             let at = *kept.entry(*location).or_insert_with(|| {
                 accesses.push(LearnedAccess { location: *location, writes: false });
                 accesses.len() - 1
