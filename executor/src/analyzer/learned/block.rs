@@ -23,8 +23,10 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// Transactions that a worker predicts before it asks for more.
-const CHUNK: usize = 8;
+/// The fewest transactions that a worker predicts before it asks for more; it takes as many as leave
+/// this many tasks for each worker.
+const TASK_MIN: usize = 8;
+const TASKS_PER_WORKER: usize = 4;
 /// Transactions of the first wave, and of the shortest of the others.
 const WAVE_MIN: usize = 64;
 /// A wave is this share of the transactions before it, as a divisor.
@@ -47,7 +49,7 @@ impl Profile {
         workers: Workers<'_>,
         make: impl Fn(usize, &TxEnv, Option<&LearnedPrediction>) -> P + Sync,
     ) -> (Vec<P>, Vec<Option<LearnedPrediction>>) {
-        let board = Board::new(transactions.len());
+        let board = Board::new(transactions.len(), workers);
         // Handles of the source stay in their threads, so a worker stays for the whole block.
         let predictor = || self.predictor(env, source);
         let draft = |predictor: &mut ProfilePredictor<'_, S>, at: usize, explores: bool| {
@@ -76,8 +78,8 @@ impl Profile {
                 while let Some(task) = board.task() {
                     board.hand_in(task.fulfil(&mut predictor, |own, at| draft(own, at, false)));
                 }
-                let Wave { mut expected, mut asked, drafts } = board.wait_for_wave();
-                for mut drafted in drafts {
+                let Wave { mut expected, mut asked, done } = board.wait_for_wave();
+                for mut drafted in done.into_iter().flat_map(|done| done.drafts) {
                     if drafted.draft.is_explorable {
                         let shared = Arc::new(expected);
                         predictor.view().set_expectations(Arc::clone(&shared));
@@ -109,6 +111,8 @@ struct Board<P> {
     state: Mutex<State<P>>,
     changed: Condvar,
     transactions: usize,
+    /// How many tasks are to be left when one is taken.
+    tasks: usize,
 }
 
 struct State<P> {
@@ -140,7 +144,8 @@ struct Wave<P> {
     /// What was expected before it.
     expected: Expectations,
     asked: Vec<Slot>,
-    drafts: Vec<Drafted<P>>,
+    /// In block order.
+    done: Vec<Done<P>>,
 }
 
 impl Task {
@@ -160,7 +165,7 @@ impl Task {
 }
 
 impl<P> Board<P> {
-    fn new(transactions: usize) -> Self {
+    fn new(transactions: usize, workers: Workers<'_>) -> Self {
         let state = State {
             open: 0..transactions.min(WAVE_MIN),
             taken: 0,
@@ -168,7 +173,8 @@ impl<P> Board<P> {
             done: Vec::new(),
             is_over: false,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), transactions }
+        let tasks = workers.threads() * TASKS_PER_WORKER;
+        Self { state: Mutex::new(state), changed: Condvar::new(), transactions, tasks }
     }
 
     fn state(&self) -> MutexGuard<'_, State<P>> {
@@ -177,7 +183,7 @@ impl<P> Board<P> {
 
     /// Something to do in the current wave.
     fn task(&self) -> Option<Task> {
-        self.state().take_task()
+        self.state().take_task(self.tasks)
     }
 
     /// Something to do. `None` at the end of the block.
@@ -187,7 +193,7 @@ impl<P> Board<P> {
             if state.is_over {
                 return None;
             }
-            if let Some(task) = state.take_task() {
+            if let Some(task) = state.take_task(self.tasks) {
                 return Some(task);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -213,16 +219,8 @@ impl<P> Board<P> {
             (std::mem::take(&mut state.expected), std::mem::take(&mut state.done));
         drop(state);
         done.sort_unstable_by_key(|done| done.start);
-        let mut wave = Wave {
-            expected: Arc::into_inner(expected).unwrap_or_default(),
-            asked: Vec::new(),
-            drafts: Vec::new(),
-        };
-        for Done { drafts, asked, .. } in done {
-            wave.drafts.extend(drafts);
-            wave.asked.extend(asked);
-        }
-        wave
+        let asked = done.iter_mut().flat_map(|done| std::mem::take(&mut done.asked)).collect();
+        Wave { expected: Arc::into_inner(expected).unwrap_or_default(), asked, done }
     }
 
     fn begin_wave(&self, expected: Expectations) {
@@ -236,11 +234,12 @@ impl<P> Board<P> {
 }
 
 impl<P> State<P> {
-    fn take_task(&mut self) -> Option<Task> {
+    fn take_task(&mut self, tasks: usize) -> Option<Task> {
         if self.open.is_empty() {
             return None;
         }
-        let end = (self.open.start + CHUNK).min(self.open.end);
+        let length = (self.open.len() / tasks).max(TASK_MIN);
+        let end = (self.open.start + length).min(self.open.end);
         let transactions = self.open.start..end;
         self.open.start = end;
         self.taken += 1;

@@ -50,7 +50,7 @@ pub(super) fn compile(template: &Template, scope: Scope) -> Option<Program> {
     let guards = guards.iter().map(|guard| guard.and_then(|guard| compiler.operand(guard)));
     compiler.program.guards = guards.collect();
     compiler.actions(sites)?;
-    Some(Program { majority, samples: template.samples(), ..compiler.program })
+    Some(Program { majority, ..compiler.program })
 }
 
 /// A program in the making.

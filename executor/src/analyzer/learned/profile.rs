@@ -48,6 +48,8 @@ pub(super) struct Templates {
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     pub(super) program: Arc<Program>,
+    /// Samples that the template was made from.
+    samples: u32,
     /// Whether predictions by this template have mostly been wrong lately.
     pub(super) is_unreliable: bool,
     /// Whether the template has not proved itself yet, or was wrong lately.
@@ -86,6 +88,7 @@ impl Templates {
         let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
         Some(Resolved {
             program,
+            samples: entry.template.samples(),
             is_unreliable: precision < PRECISION_ONE / 5 * 3,
             is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
         })
@@ -333,7 +336,7 @@ impl Profile {
             let present = template.adopt(sample, was_written);
             let guards = self.guards(&template, &sample.inputs, view, surroundings);
             template.learn(present, guards.into_iter(), is_explored);
-            self.insert(sample.key, template);
+            self.replace(sample.key, template);
         }
     }
 
@@ -359,6 +362,7 @@ impl Profile {
         let calldata = desk.bytes.run(calldata);
         let resolved = Arc::new(Resolved {
             program: Arc::new(program),
+            samples: template.samples(),
             is_unreliable: false,
             is_doubted: false,
         });
@@ -396,7 +400,27 @@ impl Profile {
         self.exploring.earn(gas);
     }
 
+    /// Replaces a template by what has become of it. What was made of it stays, as long as that
+    /// predicts the same: most samples only confirm what is known.
+    fn replace(&self, key: TemplateKey, template: Template) {
+        let program = self.templates.entries.get(&key).and_then(|entry| {
+            let program = entry.program.get().filter(|_| template.predicts_as(&entry.template));
+            program.cloned()
+        });
+        self.insert_made(key, template, program.map_or_else(OnceLock::new, OnceLock::from));
+    }
+
+    /// Puts a template in the place of what is known under its key.
     fn insert(&self, key: TemplateKey, template: Template) {
+        self.insert_made(key, template, OnceLock::new());
+    }
+
+    fn insert_made(
+        &self,
+        key: TemplateKey,
+        template: Template,
+        program: OnceLock<Option<Arc<Program>>>,
+    ) {
         let size = template.size();
         let used = AtomicU64::new(self.templates.clock.fetch_add(1, Ordering::Relaxed));
         let known =
@@ -404,8 +428,8 @@ impl Profile {
         let precision = known.unwrap_or(PRECISION_ONE);
         let precision = AtomicU32::new(precision);
         let confirmed = AtomicU32::new(0);
-        let (template, program) = (Arc::new(template), OnceLock::new());
-        let entry = Entry { template, program, used, precision, confirmed, size };
+        let entry =
+            Entry { template: Arc::new(template), program, used, precision, confirmed, size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
         self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
@@ -575,7 +599,7 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
         let prediction = LearnedPrediction {
             accesses: Vec::new(),
             unknown_calls,
-            samples: resolved.program.samples,
+            samples: resolved.samples,
             key,
             is_doubted: resolved.is_doubted,
         };

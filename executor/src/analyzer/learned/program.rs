@@ -162,6 +162,4 @@ pub(super) struct Program {
     pub(super) notes: u16,
     /// What the samples did, for what nothing simple decides.
     pub(super) majority: Majority,
-    /// Samples that the template was made from.
-    pub(super) samples: u32,
 }

@@ -7,7 +7,7 @@ use super::{bits::Bits, code_shape::CodeShapes, evaluate::StateView};
 use crate::source::StateSource;
 use alloy_primitives::{
     Address, B256, U256,
-    map::{AddressMap, HashMap, HashSet},
+    map::{HashMap, HashSet},
 };
 use core::fmt;
 use revm::{
@@ -47,7 +47,6 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
     shapes: &'a CodeShapes,
-    codes: AddressMap<Option<(B256, Bytecode)>>,
     /// The state before the block.
     slots: HashMap<Slot, Bits>,
     /// Slots that have been asked for since somebody looked, each once.
@@ -61,7 +60,6 @@ impl<'a, S: StateSource> SourceView<'a, S> {
             source,
             handle: None,
             shapes,
-            codes: AddressMap::default(),
             slots: HashMap::default(),
             asked: Vec::new(),
             expected: Arc::default(),
@@ -113,16 +111,6 @@ impl<'a, S: StateSource> SourceView<'a, S> {
         }
         self.expected.stored.get(slot).copied().unwrap_or(before)
     }
-
-    fn load_code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
-        let handle = self.handle()?;
-        let (hash, code) = code_of(handle, address)?;
-        let (hash, code) = match code.eip7702_address() {
-            Some(delegate) => code_of(handle, delegate)?,
-            None => (hash, code),
-        };
-        Some((self.shapes.of(hash, &code), code))
-    }
 }
 
 /// The hash of an account's code, and the code.
@@ -140,12 +128,13 @@ fn code_of<DB: Database>(db: &mut DB, address: Address) -> Option<(B256, Bytecod
 
 impl<S: StateSource> StateView for SourceView<'_, S> {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
-        if let Some(known) = self.codes.get(&address) {
-            return known.clone();
-        }
-        let code = self.load_code(address);
-        self.codes.insert(address, code.clone());
-        code
+        let handle = self.handle()?;
+        let (hash, code) = code_of(handle, address)?;
+        let (hash, code) = match code.eip7702_address() {
+            Some(delegate) => code_of(handle, delegate)?,
+            None => (hash, code),
+        };
+        Some((self.shapes.of(hash, &code), code))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {
@@ -171,9 +160,6 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
 
 impl<S: StateSource> fmt::Debug for SourceView<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceView")
-            .field("codes", &self.codes.len())
-            .field("slots", &self.slots.len())
-            .finish_non_exhaustive()
+        f.debug_struct("SourceView").field("slots", &self.slots.len()).finish_non_exhaustive()
     }
 }
