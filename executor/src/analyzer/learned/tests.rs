@@ -29,7 +29,7 @@ const PROXY: [u8; 13] = hex!("36 5f 5f 37 5f 5f 36 5f 5f 54 5a f4 00");
 const CHOICE: [u8; 19] = hex!("6004 35 600c 57 6001 6002 55 00 5b 6001 6001 55 00");
 
 /// Adds one to `mapping[slot 0]`, where the mapping lies in slot 7, and stores the word in slot 0.
-const RELAY: [u8; 23] =
+const RELAY: [u8; 26] =
     hex!("5f 54 5f 52 6007 6020 52 6040 5f 20 80 54 6001 01 90 55 6004 35 5f 55 00");
 
 /// A chain of one block, with a profile that learns from it.
