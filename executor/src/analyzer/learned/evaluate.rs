@@ -573,7 +573,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         if self.desk.registers[place] != Register::Partly {
             return Bits::UNKNOWN;
         }
-        let mut parts = self.desk.parts.iter();
+        // What was computed last is asked for first.
+        let mut parts = self.desk.parts.iter().rev();
         parts.find(|(at, _)| *at == place).map_or(Bits::UNKNOWN, |(_, bits)| *bits)
     }
 

@@ -24,12 +24,15 @@ struct Code {
     code: Bytecode,
 }
 
+/// A function of a code, by its selector.
+type Function = (CodeId, Option<[u8; 4]>);
+
 /// Codes by address, and programs by code and selector, as far as they have been asked for.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     ids: AddressMap<Option<CodeId>>,
     codes: Vec<Code>,
-    programs: HashMap<(CodeId, Option<[u8; 4]>), Option<Arc<Resolved>>>,
+    programs: HashMap<Function, Option<Arc<Resolved>>>,
     /// The generation of templates that the programs are of.
     generation: u64,
 }
