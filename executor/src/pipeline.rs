@@ -4,9 +4,7 @@ use crate::{
     ExecutionError, ExecutionStats, ExecutorConfig,
     access_list::Foretold,
     admission::GasAdmission,
-    analyzer::{
-        AccessPrediction, Analyzer, LearnedPrediction, Profile, ProfilePredictor, SenderNonces,
-    },
+    analyzer::{AccessPrediction, Analyzer, LearnedPrediction, Profile, SenderNonces},
     backend::{BackendRules, EvmBackend},
     conflict_graph::ConflictGraph,
     engine::Engine,
@@ -45,7 +43,6 @@ use revm::{
 use std::{
     fmt,
     ops::ControlFlow,
-    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -345,16 +342,14 @@ pub(crate) fn plan<S: StateSource>(
         }
         Foresight::Analyzer(profile) => {
             let analyzer = Analyzer::new(transactions, balances_commute);
-            let mut predictor = profile
-                .filter(|profile| !profile.is_empty())
-                .map(|profile| profile.predictor(env, source));
-            match &mut predictor {
-                // In block order: what one transaction is expected to write, the next one finds.
-                Some(predictor) => transactions
-                    .iter()
-                    .enumerate()
-                    .map(|(at, tx)| predict_learned(&analyzer, predictor, TxIndex::new(at), tx))
-                    .unzip(),
+            match profile.filter(|profile| !profile.is_empty()) {
+                Some(profile) => {
+                    let predict = |at, tx: &_, learned: Option<&_>| match learned {
+                        Some(learned) => analyzer.predict_learned(TxIndex::new(at), tx, learned),
+                        None => analyzer.predict(TxIndex::new(at), tx),
+                    };
+                    profile.predict_block((env, source), transactions, workers, predict)
+                }
                 None => {
                     let predict = |at, tx: &_| analyzer.predict(TxIndex::new(at), tx);
                     (parallel_map(workers, transactions, predict), Vec::new())
@@ -380,24 +375,6 @@ pub(crate) fn plan<S: StateSource>(
         ..ExecutionStats::default()
     };
     Planned { plan, stats, learned }
-}
-
-/// Predicts a transaction by what was learned about the function that it calls, or else by what its
-/// fields tell.
-fn predict_learned<S: StateSource>(
-    analyzer: &Analyzer,
-    predictor: &mut ProfilePredictor<'_, S>,
-    index: TxIndex,
-    tx: &TxEnv,
-) -> (AccessPrediction, Option<LearnedPrediction>) {
-    // The caller's source is asked for values here, and it may panic. Unwind safety: a predictor
-    // that was interrupted knows less, which does no harm.
-    let learned = panic::catch_unwind(AssertUnwindSafe(|| predictor.predict(tx))).ok().flatten();
-    let prediction = match &learned {
-        Some(learned) => analyzer.predict_learned(index, tx, learned),
-        None => analyzer.predict(index, tx),
-    };
-    (prediction, learned)
 }
 
 /// Transactions to execute as planned.

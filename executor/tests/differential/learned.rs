@@ -112,6 +112,25 @@ fn blocks_that_teach_and_blocks_that_profit() {
 }
 
 #[test]
+fn the_same_blocks_teach_the_same() {
+    for workload in ["amm", "lending"] {
+        let blocks = [1, 2].map(|seed| block(workload, seed));
+        let taught = |threads: usize| {
+            let profile = Arc::new(Profile::new());
+            let executor = executor(threads, &profile);
+            for block in &blocks {
+                run(workload, &executor, parts(block));
+            }
+            let mut templates: Vec<_> = profile.export().collect();
+            templates.sort();
+            templates
+        };
+        let by_two = taught(2);
+        assert!(by_two == taught(2) && by_two == taught(8), "{workload}");
+    }
+}
+
+#[test]
 fn hostile_profiles() {
     for workload in ["erc20-dependent", "amm", "lending"] {
         let [warm_up, next] = [1, 2].map(|seed| block(workload, seed));

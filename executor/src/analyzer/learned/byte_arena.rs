@@ -1,10 +1,14 @@
 //! Bytes of calldata and returned data, some of which may not be known.
 //!
+//! A word that nobody has asked for yet is *promised*: there is a gap where its bytes belong, which
+//! is filled when they are needed. Most of what calls hand to each other never is.
+//!
 //! All bytes of one transaction's calls lie one behind the other in one buffer, which is used again
 //! for the next transaction; so putting bytes together allocates nothing.
 //!
 //! *Must not know*: what the bytes mean.
 
+use super::program::Operand;
 use alloy_primitives::{Bytes, U256};
 use std::ops::Range;
 
@@ -34,12 +38,34 @@ impl ByteRun {
     }
 }
 
+/// A value that can be worked out: an operand of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Promise {
+    /// The call, by its position.
+    pub(super) frame: usize,
+    pub(super) word: Operand,
+}
+
+/// Where bytes are not known, or not known yet.
+#[derive(Clone, Debug)]
+struct Gap {
+    /// Positions in the buffer. Empty if the gap has been filled.
+    range: Range<usize>,
+    /// The word that they are of, and the first of its bytes.
+    promise: Option<(Promise, usize)>,
+}
+
+impl Gap {
+    fn is_in(&self, range: &Range<usize>) -> bool {
+        !self.range.is_empty() && self.range.start < range.end && range.start < self.range.end
+    }
+}
+
 /// The buffer. Runs are appended to it, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct ByteArena {
     bytes: Vec<u8>,
-    /// Where bytes are not known, by positions in `bytes`.
-    gaps: Vec<Range<usize>>,
+    gaps: Vec<Gap>,
 }
 
 impl ByteArena {
@@ -78,12 +104,21 @@ impl ByteArena {
     }
 
     pub(super) fn push_unknown(&mut self, length: usize) {
+        self.push_gap(length, None);
+    }
+
+    /// Appends bytes of a word that is promised: from a position, so many.
+    pub(super) fn push_promised(&mut self, promise: Promise, from: usize, length: usize) {
+        self.push_gap(length, Some((promise, from)));
+    }
+
+    fn push_gap(&mut self, length: usize, promise: Option<(Promise, usize)>) {
         // One byte more than a run may have is enough for it to be dropped.
         let length = length.min(RUN_MAX + 1);
         let start = self.bytes.len();
         self.bytes.resize(start + length, 0);
         if length > 0 {
-            self.gaps.push(start..start + length);
+            self.gaps.push(Gap { range: start..start + length, promise });
         }
     }
 
@@ -93,27 +128,60 @@ impl ByteArena {
         let start = self.bytes.len();
         let from = from.min(run.length);
         let copied = length.min(run.length - from);
-        let source = run.start + from;
-        self.bytes.extend_from_within(source..source + copied);
+        let source = run.start + from..run.start + from + copied;
+        self.bytes.extend_from_within(source.clone());
         self.bytes.resize(start + length, 0);
         for at in run.first_gap..run.last_gap {
             let gap = &self.gaps[at];
-            let (gap_start, gap_end) = (gap.start.max(source), gap.end.min(source + copied));
-            if gap_start < gap_end {
-                self.gaps.push(start + gap_start - source..start + gap_end - source);
+            if gap.is_in(&source) {
+                let (first, end) =
+                    (gap.range.start.max(source.start), gap.range.end.min(source.end));
+                let skipped = first - gap.range.start;
+                let promise = gap.promise.map(|(promise, from)| (promise, from + skipped));
+                let range = start + first - source.start..start + end - source.start;
+                self.gaps.push(Gap { range, promise });
             }
+        }
+    }
+
+    /// The first gap in a range of a run of which the bytes are promised.
+    pub(super) fn promise_in(&self, run: ByteRun, range: Range<usize>) -> Option<(usize, Promise)> {
+        let range = positions(run, range);
+        let mut gaps = (run.first_gap..run.last_gap).map(|at| (at, &self.gaps[at]));
+        gaps.find_map(|(at, gap)| {
+            let (promise, _) = gap.promise.filter(|_| gap.is_in(&range))?;
+            Some((at, promise))
+        })
+    }
+
+    /// The promise that is the whole word at an offset of a run.
+    pub(super) fn promised_word(&self, run: ByteRun, at: usize) -> Option<Promise> {
+        let range = positions(run, at..at.saturating_add(32));
+        let gaps = &self.gaps[run.first_gap..run.last_gap];
+        let gap = gaps.iter().find(|gap| gap.range == range)?;
+        gap.promise.filter(|(_, from)| *from == 0).map(|(promise, _)| promise)
+    }
+
+    /// Fills a gap with the word that was promised, as far as that is known.
+    pub(super) fn keep(&mut self, gap: usize, word: Option<U256>) {
+        let gap = &mut self.gaps[gap];
+        if let (Some((_, from)), Some(word)) = (gap.promise.take(), word) {
+            let bytes = word.to_be_bytes::<32>();
+            let length = gap.range.len();
+            self.bytes[gap.range.clone()].copy_from_slice(&bytes[from..from + length]);
+            gap.range.end = gap.range.start;
         }
     }
 
     /// Whether all bytes in a range of a run are known. There are no gaps beyond its end.
     fn is_known(&self, run: ByteRun, range: Range<usize>) -> bool {
-        let (start, end) = (run.start + range.start, run.start.saturating_add(range.end));
-        !self.gaps[run.first_gap..run.last_gap].iter().any(|g| g.start < end && start < g.end)
+        let range = positions(run, range);
+        !self.gaps[run.first_gap..run.last_gap].iter().any(|gap| gap.is_in(&range))
     }
 
     /// The bytes of a run. `None` if some are not known.
     pub(super) fn known(&self, run: ByteRun) -> Option<&[u8]> {
-        (!run.has_gaps()).then(|| &self.bytes[run.start..run.start + run.length])
+        self.is_known(run, 0..run.length).then(|| &self.bytes[run.start..run.start + run.length])
     }
 
     /// The first four bytes of a run, as calldata tells a function: `Some(None)` if there are fewer
@@ -142,10 +210,17 @@ impl ByteArena {
     pub(super) fn with_ones(&self, run: ByteRun) -> Bytes {
         let mut bytes = self.bytes[run.start..run.start + run.length].to_vec();
         for gap in &self.gaps[run.first_gap..run.last_gap] {
-            bytes[gap.end - 1 - run.start] = 1;
+            if let Some(last) = gap.range.clone().last() {
+                bytes[last - run.start] = 1;
+            }
         }
         bytes.into()
     }
+}
+
+/// A range of a run, as positions in the buffer.
+fn positions(run: ByteRun, range: Range<usize>) -> Range<usize> {
+    run.start.saturating_add(range.start)..run.start.saturating_add(range.end)
 }
 
 #[cfg(test)]
@@ -176,6 +251,34 @@ mod tests {
         let ones = arena.with_ones(part);
         assert_eq!(ones[..16], [[0; 15].as_slice(), &[1]].concat());
         assert_eq!(ones[16..], [[5; 6].as_slice(), &[0; 8]].concat());
+    }
+
+    #[test]
+    fn promises_are_kept_where_they_are_asked_for() {
+        let mut arena = ByteArena::default();
+        let promise = Promise { frame: 3, word: Operand::register(5) };
+        let begun = arena.begin();
+        arena.push(&[1, 2, 3, 4]);
+        arena.push_promised(promise, 0, 32);
+        let whole = arena.end(begun).unwrap();
+        assert_eq!(arena.word(whole, 4), None);
+        assert_eq!(arena.promised_word(whole, 4), Some(promise));
+        assert_eq!(arena.promised_word(whole, 5), None);
+        let begun = arena.begin();
+        arena.push_part(whole, 34, 32);
+        let part = arena.end(begun).unwrap();
+        assert_eq!(arena.promise_in(whole, 0..4), None);
+        let (gap, found) = arena.promise_in(part, 0..32).unwrap();
+        assert_eq!(found, promise);
+        let mut word = [0; 32];
+        (word[30], word[31]) = (8, 9);
+        arena.keep(gap, Some(U256::from_be_bytes(word)));
+        assert_eq!(arena.promise_in(part, 0..32), None);
+        assert_eq!(arena.known(part).unwrap()[..3], [8, 9, 0]);
+        // The other copy is as it was.
+        let (gap, _) = arena.promise_in(whole, 0..32).unwrap();
+        arena.keep(gap, None);
+        assert_eq!((arena.word(whole, 4), arena.promised_word(whole, 4)), (None, None));
     }
 
     #[test]

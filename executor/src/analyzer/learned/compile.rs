@@ -8,18 +8,13 @@
 use super::{
     expression::{Call, Length, Node, NodeId, Segment, arity, for_each_operand},
     majority::Majority,
-    program::{
-        Action, CallStep, Condition, Deed, Literal, Operand, Part, Piece, Program, Recipe, Step,
-    },
+    program::{Action, CallStep, Condition, Deed, Literal, Operand, Part, Piece, Program, Step},
     template::{Basis, Site, SiteKind, Template},
 };
 use alloy_primitives::U256;
 
 /// Registers, and constants, of a program.
 const REGISTERS_MAX: usize = 4096;
-/// Steps of all recipes together.
-const ORDER_MAX: usize = 1 << 17;
-
 /// What of a template is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -52,27 +47,19 @@ pub(super) fn compile(template: &Template, scope: Scope) -> Option<Program> {
     let roots: Vec<NodeId> = roots.chain(guards.iter().copied()).flatten().collect();
     let mut compiler = Compiler::new(template);
     compiler.translate(&roots)?;
-    compiler.guards(&guards)?;
+    let guards = guards.iter().map(|guard| guard.and_then(|guard| compiler.operand(guard)));
+    compiler.program.guards = guards.collect();
     compiler.actions(sites)?;
-    Some(Program { majority, samples: template.samples(), ..compiler.program })
+    Some(Program { majority, ..compiler.program })
 }
 
 /// A program in the making.
 struct Compiler<'t> {
     template: &'t Template,
-    /// Where each node's value will be; of a call, the register that says that it was followed.
+    /// Where each node's value will be. That of a call is never known.
     operands: Vec<Option<Operand>>,
     /// The number of the call that a node is.
     calls: Vec<Option<u16>>,
-    /// The registers that each register is computed from.
-    needs: Vec<Vec<u16>>,
-    /// Those of the step in the making.
-    needed_now: Vec<u16>,
-    /// Registers that the actions so far are certain to have computed.
-    is_certain: Vec<bool>,
-    /// The last recipe that each register is part of, counted from one.
-    taken_for: Vec<u32>,
-    recipes: u32,
     program: Program,
 }
 
@@ -83,11 +70,6 @@ impl<'t> Compiler<'t> {
             template,
             operands: vec![None; nodes],
             calls: vec![None; nodes],
-            needs: Vec::new(),
-            needed_now: Vec::new(),
-            is_certain: Vec::new(),
-            taken_for: Vec::new(),
-            recipes: 0,
             program: Program::default(),
         }
     }
@@ -130,20 +112,13 @@ impl<'t> Compiler<'t> {
     fn register(&mut self, step: Step) -> Option<Operand> {
         let at = self.program.steps.len();
         self.program.steps.push(step);
-        self.needs.push(std::mem::take(&mut self.needed_now));
-        self.is_certain.push(false);
-        self.taken_for.push(0);
         (at < REGISTERS_MAX).then(|| Operand::register(at as u16))
     }
 
     /// Where a node's value will be. Nodes are translated in the order of the arena, so it has been
     /// settled.
-    fn operand(&mut self, id: NodeId) -> Option<Operand> {
-        let operand = self.operands[id.get()]?;
-        if let Ok(register) = operand.place() {
-            self.needed_now.push(register as u16);
-        }
-        Some(operand)
+    fn operand(&self, id: NodeId) -> Option<Operand> {
+        self.operands[id.get()]
     }
 
     fn step(&mut self, id: NodeId, node: &Node) -> Option<Step> {
@@ -168,8 +143,11 @@ impl<'t> Compiler<'t> {
                 _ => Step::Hash(self.pieces(segments)?),
             },
             Node::Bytes(segments) => Step::Bytes(self.pieces(segments)?),
-            Node::Call(call) => Step::Call(self.call(id, call)?),
-            Node::ReturnWord(call, offset) => match self.call_number(*call)? {
+            Node::Call(call) => {
+                self.call(id, call)?;
+                Step::Unknown
+            }
+            Node::ReturnWord(call, offset) => match self.calls[call.get()] {
                 Some(call) => Step::ReturnWord(call, *offset),
                 None => Step::Unknown,
             },
@@ -193,7 +171,7 @@ impl<'t> Compiler<'t> {
         Some(words)
     }
 
-    fn call(&mut self, id: NodeId, call: &Call) -> Option<u16> {
+    fn call(&mut self, id: NodeId, call: &Call) -> Option<()> {
         let value = match call.value {
             Some(value) => Some(self.operand(value)?),
             None => None,
@@ -202,13 +180,7 @@ impl<'t> Compiler<'t> {
         let number = u16::try_from(self.program.calls.len()).ok()?;
         self.program.calls.push(CallStep { instruction: call.instruction, to, value, input });
         self.calls[id.get()] = Some(number);
-        Some(number)
-    }
-
-    /// The number of a call of which the result is needed. `Some(None)` if the node is no call.
-    fn call_number(&mut self, id: NodeId) -> Option<Option<u16>> {
-        self.operand(id)?;
-        Some(self.calls[id.get()])
+        Some(())
     }
 
     fn pieces(&mut self, segments: &[Segment]) -> Option<Part> {
@@ -223,7 +195,7 @@ impl<'t> Compiler<'t> {
                 }
                 Segment::Opaque(length) => Piece::Opaque(*length),
                 Segment::Word(id, from, length) => Piece::Word(self.operand(*id)?, *from, *length),
-                Segment::Return(call, from, length) => match self.call_number(*call)? {
+                Segment::Return(call, from, length) => match self.calls[call.get()] {
                     Some(call) => Piece::Return(call, *from, *length),
                     None => Piece::Opaque(*length),
                 },
@@ -241,76 +213,26 @@ impl<'t> Compiler<'t> {
         part(start, self.program.pieces.len())
     }
 
-    /// The steps that lead to some registers, without those that are certain to have been taken.
-    fn steps_to(&mut self, registers: &[u16]) -> Option<Part> {
-        let start = self.program.order.len();
-        self.recipes += 1;
-        let mut open = registers.to_vec();
-        while let Some(register) = open.pop() {
-            let at = usize::from(register);
-            if self.taken_for[at] != self.recipes && !self.is_certain[at] {
-                self.taken_for[at] = self.recipes;
-                self.program.order.push(register);
-                open.extend(&self.needs[at]);
-            }
-        }
-        // Registers are computed from earlier ones.
-        let order = &mut self.program.order;
-        order[start..].sort_unstable();
-        if order.len() > ORDER_MAX { None } else { part(start, order.len()) }
-    }
-
-    fn recipe(&mut self, id: NodeId) -> Option<Recipe> {
-        let result = self.operands[id.get()]?;
-        let register = result.place().ok().map(|at| at as u16);
-        Some(Recipe { steps: self.steps_to(register.as_slice())?, result })
-    }
-
-    fn guards(&mut self, guards: &[Option<NodeId>]) -> Option<()> {
-        for guard in guards {
-            let recipe = match guard {
-                Some(guard) => Some(self.recipe(*guard)?),
-                None => None,
-            };
-            self.program.guards.push(recipe);
-        }
-        Some(())
-    }
-
     fn actions(&mut self, sites: &[Site]) -> Option<()> {
         let notes = self.notes(sites);
         for (at, site) in sites.iter().enumerate() {
-            let Recipe { mut steps, result } = self.recipe(site.node)?;
-            let register = result.place().unwrap_or_default();
-            let deed = match (site.kind, self.program.steps.get(register)) {
-                (SiteKind::Slot, _) => Deed::Slot(result, notes[at]),
-                (SiteKind::Write, _) => {
-                    let value = match site.value {
-                        Some(value) => Some(self.recipe(value)?),
-                        None => None,
-                    };
+            let result = self.operand(site.node)?;
+            let step = result.place().ok().and_then(|register| self.program.steps.get(register));
+            let deed = match (site.kind, self.calls[site.node.get()], step) {
+                (SiteKind::Slot, ..) => Deed::Slot(result, notes[at]),
+                (SiteKind::Write, ..) => {
+                    let value = site.value.and_then(|value| self.operand(value));
                     Deed::Write { slot: result, note: notes[at], value }
                 }
-                (SiteKind::Account, _) => Deed::Account(result),
-                (SiteKind::Call, Some(Step::Call(call))) => Deed::Call(*call),
-                (SiteKind::Output, Some(Step::Bytes(pieces))) => {
-                    let pieces = *pieces;
-                    // The pieces are put together when they are returned, not before.
-                    let needs = self.needs[register].clone();
-                    steps = self.steps_to(&needs)?;
-                    Deed::Output(pieces)
-                }
+                (SiteKind::Account, ..) => Deed::Account(result),
+                (SiteKind::Call, Some(call), _) => Deed::Call(call),
+                (SiteKind::Output, _, Some(Step::Bytes(pieces))) => Deed::Output(*pieces),
                 // Templates have calls and bytes in these places.
-                (SiteKind::Call | SiteKind::Output, _) => continue,
+                (SiteKind::Call | SiteKind::Output, ..) => continue,
             };
             let condition = self.condition(site)?;
-            if matches!(condition, Condition::Always) {
-                for step in &self.program.order[steps.range()] {
-                    self.is_certain[usize::from(*step)] = true;
-                }
-            }
             let usually = site.rule.usually;
-            self.program.actions.push(Action { condition, usually, site: at as u8, deed, steps });
+            self.program.actions.push(Action { condition, usually, site: at as u8, deed });
         }
         Some(())
     }

@@ -4,17 +4,22 @@
 //! known is left out: every value here may be absent, and an absent one makes absent what depends
 //! on it.
 //!
+//! Nothing is computed before it is asked for. What a call is given, and what it returns, are
+//! [promises](super::byte_arena) until somebody looks: the amounts that a swap hands from contract
+//! to contract decide where nothing lies, so they are never worked out. That is also why calls stay
+//! when they have ended, until the transaction does.
+//!
 //! *Must not know*: how templates are learned, or where state comes from.
 
 use super::{
     arithmetic::compute,
     bits::Bits,
-    byte_arena::{ByteArena, ByteRun},
+    byte_arena::{ByteArena, ByteRun, Promise},
     code_shape::immutable_at,
     explore::UnknownCall,
     expression::{Environment, address_mask},
-    profile::Templates,
-    program::{Action, Condition, Deed, Operand, Part, Piece, Program, Recipe, Step},
+    profile::{Resolved, Templates},
+    program::{Action, Condition, Deed, Operand, Part, Piece, Program, Step},
     record::FrameInputs,
     resolver::{CodeId, Resolver},
 };
@@ -27,7 +32,7 @@ use revm::{
     context::TxEnv,
     state::Bytecode,
 };
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// State as it is before the transaction, as well as it is known.
 pub(crate) trait StateView {
@@ -77,13 +82,21 @@ pub struct LearnedAccess {
     pub writes: bool,
 }
 
-/// An access, with the value that is stored as far as it is known and of interest.
+/// An access.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub(super) location: StateLocation,
     pub(super) writes: bool,
-    pub(super) stored: Bits,
+    /// The value that is stored, as far as it is known, if it is of interest.
+    pub(super) stored: Option<Bits>,
+    /// The call that it belongs to, if that was made.
+    call: CallId,
 }
+
+/// A call of the transaction, by its place among those that are followed, counted from one. Zero is
+/// the transaction's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct CallId(u32);
 
 /// The inputs of a call, as far as they are known.
 #[derive(Clone, Copy, Debug)]
@@ -103,11 +116,18 @@ const CALLS_MAX: usize = 256;
 const STEPS_MAX: usize = 1 << 16;
 /// Bytes that count as a step.
 const BYTES_PER_STEP: usize = 64;
+/// Registers of one transaction.
+const REGISTERS_MAX: usize = 1 << 16;
 /// Registers of one transaction that may be known in part.
 const PARTS_MAX: usize = 256;
-/// Hashes that are remembered, of one word and of two.
+/// Values that may be waiting for each other. It bounds the stack.
+const DEMANDS_MAX: usize = 256;
+/// Hashes that are remembered, of one word and of two, and of what CREATE2 derives an address from.
 const WORD_HASHES: usize = 1 << 10;
 const PAIR_HASHES: usize = 1 << 13;
+const CREATED_HASHES: usize = 1 << 10;
+/// The bytes that CREATE2 hashes: 0xff, an address, a salt, and the hash of a code (EIP-1014).
+const CREATED_BYTES: usize = 85;
 
 /// What is known of a register's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,19 +140,20 @@ enum Register {
 }
 
 /// What has become of one of a program's calls.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct FollowedCall {
-    output: Option<ByteRun>,
-    /// What it accesses, as positions in the list.
-    accesses: Option<Range<usize>>,
+    is_followed: bool,
     is_made: bool,
+    /// The call that makes it.
+    parent: CallId,
+    output: Option<ByteRun>,
 }
 
 /// Memory for evaluations, used again and again, and a memory of what was hashed.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) bytes: ByteArena,
-    /// Of the running calls, one behind the other. Values count where the register is known.
+    /// Of all calls, one behind the other. Values count where the register is known.
     registers: Vec<Register>,
     values: Vec<U256>,
     /// Of registers that are known in part. Few are.
@@ -142,10 +163,9 @@ pub(super) struct Desk {
     calls: Vec<FollowedCall>,
     /// What the transaction is expected to access; with repetitions.
     accesses: Vec<Access>,
-    /// Accesses of calls that were followed, but are not made.
-    unmade: Vec<Range<usize>>,
     word_hashes: KeccakCache<32>,
     pair_hashes: KeccakCache<64>,
+    created_hashes: KeccakCache<CREATED_BYTES>,
 }
 
 impl Default for Desk {
@@ -158,9 +178,9 @@ impl Default for Desk {
             notes: Vec::new(),
             calls: Vec::new(),
             accesses: Vec::new(),
-            unmade: Vec::new(),
             word_hashes: KeccakCache::new(WORD_HASHES),
             pair_hashes: KeccakCache::new(PAIR_HASHES),
+            created_hashes: KeccakCache::new(CREATED_HASHES),
         }
     }
 }
@@ -174,19 +194,46 @@ impl Desk {
         self.notes.clear();
         self.calls.clear();
         self.accesses.clear();
-        self.unmade.clear();
     }
 
-    /// What the transaction is expected to access; with repetitions.
+    /// What the transaction is expected to access, without what belongs to calls that are not made;
+    /// with repetitions.
     pub(super) fn accesses(&self) -> impl Iterator<Item = &Access> {
-        let is_made = |at: usize| !self.unmade.iter().any(|range| range.contains(&at));
-        let accesses = self.accesses.iter().enumerate();
-        accesses.filter(move |(at, _)| is_made(*at)).map(|(_, access)| access)
+        self.accesses.iter().filter(|access| self.is_made(access.call))
     }
 
-    /// Notes an access.
-    pub(super) fn access(&mut self, access: Access) {
-        self.accesses.push(access);
+    /// Whether a call is made, and those that lead to it.
+    fn is_made(&self, mut call: CallId) -> bool {
+        while let Some(at) = (call.0 as usize).checked_sub(1) {
+            let followed = self.calls[at];
+            if !followed.is_made {
+                return false;
+            }
+            // The one that makes a call is always an earlier one.
+            call = followed.parent;
+        }
+        true
+    }
+
+    /// Notes that the transaction accesses an account, whatever its calls do.
+    pub(super) fn account(&mut self, address: Address, writes: bool) {
+        self.access(CallId::default(), StateLocation::Account(address), writes);
+    }
+
+    fn access(&mut self, call: CallId, location: StateLocation, writes: bool) -> usize {
+        self.accesses.push(Access { location, writes, stored: None, call });
+        self.accesses.len() - 1
+    }
+
+    fn hash(&mut self, run: ByteRun) -> Option<B256> {
+        let bytes = self.bytes.known(run)?;
+        if let Ok(pair) = bytes.try_into() {
+            return Some(self.pair_hashes.hash(pair));
+        }
+        if let Ok(created) = bytes.try_into() {
+            return Some(self.created_hashes.hash(created));
+        }
+        Some(keccak256(bytes))
     }
 }
 
@@ -197,10 +244,13 @@ pub(super) struct Evaluator<'a, V> {
     desk: &'a mut Desk,
     view: &'a mut V,
     surroundings: Surroundings,
+    /// All calls, those that have ended included.
+    frames: Vec<Frame>,
     /// Whether only what is usual is expected, because finer predictions have failed.
     pub(super) is_cautious: bool,
-    calls: usize,
     steps: usize,
+    /// Values that wait for the one that is computed.
+    demands: usize,
     /// Calls for which there is no template, although they run code.
     pub(super) unknown_calls: usize,
     /// Whether calls are wanted that could be tried out.
@@ -210,9 +260,10 @@ pub(super) struct Evaluator<'a, V> {
 }
 
 /// One call under evaluation.
-struct Frame<'p> {
-    program: &'p Program,
+struct Frame {
+    resolved: Arc<Resolved>,
     inputs: CallInputs,
+    id: CallId,
     /// Where its part of the desk's lists begins.
     registers: usize,
     notes: usize,
@@ -226,6 +277,14 @@ struct Frame<'p> {
     /// The sites of the samples that are most alike, once that is asked for.
     nearest: Option<u128>,
     depth: usize,
+}
+
+/// The call that values are asked of, and its program.
+#[derive(Clone, Copy)]
+struct Here<'p> {
+    program: &'p Program,
+    frame: usize,
+    registers: usize,
 }
 
 impl<'a, V: StateView> Evaluator<'a, V> {
@@ -242,69 +301,93 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             desk,
             view,
             surroundings,
+            frames: Vec::new(),
             is_cautious: false,
-            calls: 0,
             steps: 0,
+            demands: 0,
             unknown_calls: 0,
             explores: false,
             explorable: Vec::new(),
         }
     }
 
+    /// Collects what the transaction accesses.
+    pub(super) fn transaction(&mut self, resolved: &Arc<Resolved>, inputs: CallInputs) {
+        self.call(resolved, inputs, CallId::default(), 0);
+    }
+
     /// Collects what a call accesses. Gives what it returns, where that is known.
-    pub(super) fn call(
+    fn call(
         &mut self,
-        program: &Program,
+        resolved: &Arc<Resolved>,
         inputs: CallInputs,
+        id: CallId,
         depth: usize,
     ) -> Option<ByteRun> {
-        let mut frame = self.enter(program, inputs, depth);
+        let program = &*resolved.program;
+        let here = self.enter(resolved, inputs, id, depth)?;
         let mut output = None;
         for action in &program.actions {
-            if !self.is_done(&mut frame, action) {
+            if !self.is_done(here, action) {
                 continue;
             }
-            self.take(&mut frame, action.steps);
             match action.deed {
                 Deed::Slot(slot, note) => {
-                    if let Some(slot) = self.value(&frame, slot) {
-                        let at = self.slot(&frame, slot, false, Bits::UNKNOWN);
+                    if let Some(slot) = self.value(here, slot) {
+                        let at = self.slot(here, slot, false);
                         if let Some(note) = note {
-                            self.desk.notes[frame.notes + usize::from(note)] = Some(at);
+                            let notes = self.frames[here.frame].notes;
+                            self.desk.notes[notes + usize::from(note)] = Some(at);
                         }
                     }
                 }
-                Deed::Write { slot, note, value } => self.write(&mut frame, slot, note, value),
+                Deed::Write { slot, note, value } => self.write(here, slot, note, value),
                 Deed::Account(address) => {
-                    if let Some(address) = self.value(&frame, address) {
-                        self.account(to_address(address), false);
+                    if let Some(address) = self.value(here, address) {
+                        self.account(here, to_address(address), false);
                     }
                 }
                 Deed::Call(call) => {
-                    self.desk.calls[frame.calls + usize::from(call)].is_made = true;
+                    let at = self.follow(here, call);
+                    self.desk.calls[at].is_made = true;
                 }
-                Deed::Output(pieces) => output = self.bytes(&frame, pieces),
+                Deed::Output(pieces) => output = self.bytes(here, pieces),
             }
         }
-        self.leave(&frame);
         output
     }
 
     /// What the guards of a program are for some inputs.
-    pub(super) fn guards(&mut self, program: &Program, inputs: CallInputs) -> Vec<Option<bool>> {
-        let mut frame = self.enter(program, inputs, 0);
-        let guards = 0..program.guards.len();
-        let guards = guards.map(|guard| self.guard(&mut frame, guard)).collect();
-        self.leave(&frame);
-        guards
+    pub(super) fn guards(
+        &mut self,
+        resolved: &Arc<Resolved>,
+        inputs: CallInputs,
+    ) -> Vec<Option<bool>> {
+        let Some(here) = self.enter(resolved, inputs, CallId::default(), 0) else {
+            return Vec::new();
+        };
+        (0..here.program.guards.len()).map(|guard| self.guard(here, guard)).collect()
     }
 
-    fn enter<'p>(&mut self, program: &'p Program, inputs: CallInputs, depth: usize) -> Frame<'p> {
-        let desk = &mut *self.desk;
-        let frame = Frame {
-            program,
+    /// Begins a call. `None` if there are too many already.
+    fn enter<'p>(
+        &mut self,
+        resolved: &'p Arc<Resolved>,
+        inputs: CallInputs,
+        id: CallId,
+        depth: usize,
+    ) -> Option<Here<'p>> {
+        let (desk, program) = (&mut *self.desk, &*resolved.program);
+        let (frame, registers) = (self.frames.len(), desk.registers.len());
+        let end = registers + program.steps.len();
+        if frame > CALLS_MAX || end > REGISTERS_MAX {
+            return None;
+        }
+        self.frames.push(Frame {
+            resolved: Arc::clone(resolved),
             inputs,
-            registers: desk.registers.len(),
+            id,
+            registers,
             notes: desk.notes.len(),
             calls: desk.calls.len(),
             asked: 0,
@@ -313,97 +396,70 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             literals: None,
             nearest: None,
             depth,
-        };
-        let registers = frame.registers + program.steps.len();
-        desk.registers.resize(registers, Register::Unasked);
-        if desk.values.len() < registers {
-            desk.values.resize(registers, U256::ZERO);
+        });
+        desk.registers.resize(end, Register::Unasked);
+        if desk.values.len() < end {
+            desk.values.resize(end, U256::ZERO);
         }
-        desk.notes.resize(frame.notes + usize::from(program.notes), None);
-        desk.calls.resize(frame.calls + program.calls.len(), FollowedCall::default());
-        frame
+        desk.notes.resize(desk.notes.len() + usize::from(program.notes), None);
+        let call = FollowedCall { parent: id, ..FollowedCall::default() };
+        desk.calls.resize(desk.calls.len() + program.calls.len(), call);
+        Some(Here { program, frame, registers })
     }
 
-    fn leave(&mut self, frame: &Frame<'_>) {
-        let desk = &mut *self.desk;
-        desk.registers.truncate(frame.registers);
-        desk.notes.truncate(frame.notes);
-        for followed in desk.calls.drain(frame.calls..) {
-            if let (Some(accesses), false) = (followed.accesses, followed.is_made) {
-                desk.unmade.push(accesses);
-            }
-        }
-    }
-
-    fn write(
-        &mut self,
-        frame: &mut Frame<'_>,
-        slot: Operand,
-        note: Option<u16>,
-        value: Option<Recipe>,
-    ) {
-        let Some(slot) = self.value(frame, slot) else { return };
-        let stored = match value {
-            Some(Recipe { steps, result }) if self.view.is_followed(frame.inputs.this, slot) => {
-                self.take(frame, steps);
-                self.bits(frame, result)
-            }
-            _ => Bits::UNKNOWN,
-        };
+    fn write(&mut self, here: Here<'_>, slot: Operand, note: Option<u16>, value: Option<Operand>) {
+        let Some(slot) = self.value(here, slot) else { return };
+        let frame = &self.frames[here.frame];
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
-        match note {
-            Some(at) => {
-                let access = &mut self.desk.accesses[at];
-                (access.writes, access.stored) = (true, stored);
-            }
-            None => {
-                self.slot(frame, slot, true, stored);
-            }
-        }
+        let is_followed = self.view.is_followed(frame.inputs.this, slot);
+        let stored =
+            is_followed.then(|| value.map_or(Bits::UNKNOWN, |value| self.bits(here, value)));
+        let at = note.unwrap_or_else(|| self.slot(here, slot, true));
+        let access = &mut self.desk.accesses[at];
+        (access.writes, access.stored) = (true, stored);
     }
 
     /// Notes an access to a slot. Gives its position.
-    fn slot(&mut self, frame: &Frame<'_>, slot: U256, writes: bool, stored: Bits) -> usize {
-        let location = StateLocation::Slot(frame.inputs.this, slot);
-        self.desk.accesses.push(Access { location, writes, stored });
-        self.desk.accesses.len() - 1
+    fn slot(&mut self, here: Here<'_>, slot: U256, writes: bool) -> usize {
+        let Frame { id, inputs, .. } = &self.frames[here.frame];
+        self.desk.access(*id, StateLocation::Slot(inputs.this, slot), writes)
     }
 
-    fn account(&mut self, address: Address, writes: bool) {
-        let location = StateLocation::Account(address);
-        self.desk.access(Access { location, writes, stored: Bits::UNKNOWN });
+    fn account(&mut self, here: Here<'_>, address: Address, writes: bool) {
+        let id = self.frames[here.frame].id;
+        self.desk.access(id, StateLocation::Account(address), writes);
     }
 
     /// Whether an action is done, by its condition.
-    fn is_done(&mut self, frame: &mut Frame<'_>, action: &Action) -> bool {
+    fn is_done(&mut self, here: Here<'_>, action: &Action) -> bool {
         match action.condition {
             Condition::Always => return true,
             _ if self.is_cautious && !action.usually => return false,
             Condition::Literals(literals) => {
-                if let Some(hold) = self.literals(frame, literals) {
+                if let Some(hold) = self.literals(here, literals) {
                     return hold;
                 }
             }
             Condition::Neighbours => {}
         }
-        let nearest = match frame.nearest {
+        let nearest = match self.frames[here.frame].nearest {
             Some(nearest) => nearest,
-            None => self.nearest(frame),
+            None => self.nearest(here),
         };
         nearest >> action.site & 1 == 1
     }
 
     /// Whether all of some literals hold. `None` if that cannot be known.
-    fn literals(&mut self, frame: &mut Frame<'_>, literals: Part) -> Option<bool> {
+    fn literals(&mut self, here: Here<'_>, literals: Part) -> Option<bool> {
         // Actions under the same conditions follow one another.
-        if let Some((last, hold)) = frame.literals
+        if let Some((last, hold)) = self.frames[here.frame].literals
             && last == literals
         {
             return hold;
         }
         let mut all = Some(true);
-        for literal in &frame.program.literals[literals.range()] {
-            match self.guard(frame, usize::from(literal.guard)) {
+        for literal in &here.program.literals[literals.range()] {
+            match self.guard(here, usize::from(literal.guard)) {
                 Some(holds) if holds == literal.holds => {}
                 Some(_) => {
                     all = Some(false);
@@ -412,72 +468,87 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                 None => all = None,
             }
         }
-        frame.literals = Some((literals, all));
+        self.frames[here.frame].literals = Some((literals, all));
         all
     }
 
-    fn guard(&mut self, frame: &mut Frame<'_>, guard: usize) -> Option<bool> {
+    fn guard(&mut self, here: Here<'_>, guard: usize) -> Option<bool> {
         let bit = 1_u128 << guard;
+        let frame = &mut self.frames[here.frame];
         if frame.asked & bit == 0 {
             frame.asked |= bit;
-            let Recipe { steps, result } = frame.program.guards.get(guard).copied().flatten()?;
-            self.take(frame, steps);
-            if let Some(value) = self.value(frame, result) {
+            let condition = here.program.guards.get(guard).copied().flatten()?;
+            if let Some(value) = self.value(here, condition) {
+                let frame = &mut self.frames[here.frame];
                 frame.known |= bit;
                 frame.held |= if value.is_zero() { 0 } else { bit };
             }
         }
+        let frame = &self.frames[here.frame];
         (frame.known & bit != 0).then_some(frame.held & bit != 0)
     }
 
     /// The sites of the samples that are most alike.
-    fn nearest(&mut self, frame: &mut Frame<'_>) -> u128 {
-        let majority = &frame.program.majority;
+    fn nearest(&mut self, here: Here<'_>) -> u128 {
+        let majority = &here.program.majority;
         let mut asked = majority.asked();
         while asked != 0 {
-            self.guard(frame, asked.trailing_zeros() as usize);
+            self.guard(here, asked.trailing_zeros() as usize);
             asked &= asked - 1;
         }
+        let frame = &mut self.frames[here.frame];
         let nearest = majority.nearest(frame.known, frame.held);
         frame.nearest = Some(nearest);
         nearest
     }
 
-    /// Takes steps that have not been taken yet.
-    fn take(&mut self, frame: &mut Frame<'_>, steps: Part) {
-        let program = frame.program;
-        for step in &program.order[steps.range()] {
-            let at = usize::from(*step);
-            if self.desk.registers[frame.registers + at] != Register::Unasked {
-                continue;
+    /// A value, if it can be known.
+    #[inline]
+    fn value(&mut self, here: Here<'_>, operand: Operand) -> Option<U256> {
+        match operand.place() {
+            Ok(register) => {
+                let place = here.registers + register;
+                let state = match self.desk.registers[place] {
+                    Register::Unasked => self.demand(here, register),
+                    state => state,
+                };
+                (state == Register::Known).then(|| self.desk.values[place])
             }
-            self.steps += 1;
-            if self.steps >= STEPS_MAX {
-                self.desk.registers[frame.registers + at] = Register::Unknown;
-                continue;
-            }
-            let step = &program.steps[at];
-            let value = self.compute(frame, step);
-            let place = frame.registers + at;
-            self.desk.registers[place] = match value {
+            Err(constant) => Some(here.program.constants[constant]),
+        }
+    }
+
+    /// Computes a register that nobody has asked for yet. It depends on earlier ones only, and on
+    /// registers of other calls that do not depend on it.
+    fn demand(&mut self, here: Here<'_>, register: usize) -> Register {
+        let (step, place) = (&here.program.steps[register], here.registers + register);
+        let mut state = Register::Unknown;
+        self.steps += 1;
+        if self.steps < STEPS_MAX && self.demands < DEMANDS_MAX {
+            self.demands += 1;
+            state = match self.compute(here, step) {
                 Some(value) => {
                     self.desk.values[place] = value;
                     Register::Known
                 }
-                None => self.compute_part(frame, step, place),
+                None => self.compute_part(here, step, place),
             };
+            self.demands -= 1;
         }
+        self.desk.registers[place] = state;
+        state
     }
 
     /// Where a register is not known, some of its bits may be.
-    fn compute_part(&mut self, frame: &Frame<'_>, step: &Step, place: usize) -> Register {
+    fn compute_part(&mut self, here: Here<'_>, step: &Step, place: usize) -> Register {
         let bits = match *step {
             Step::Load(slot) => {
-                let slot = self.value(frame, slot);
-                slot.map_or(Bits::UNKNOWN, |slot| self.view.storage(frame.inputs.this, slot))
+                let slot = self.value(here, slot);
+                let this = self.frames[here.frame].inputs.this;
+                slot.map_or(Bits::UNKNOWN, |slot| self.view.storage(this, slot))
             }
             Step::Apply(instruction, [a, b, _]) => {
-                Bits::apply(instruction, self.bits(frame, a), self.bits(frame, b))
+                Bits::apply(instruction, self.bits(here, a), self.bits(here, b))
             }
             _ => Bits::UNKNOWN,
         };
@@ -493,143 +564,161 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     }
 
     /// An operand, as far as it is known.
-    fn bits(&self, frame: &Frame<'_>, operand: Operand) -> Bits {
-        if let Some(value) = self.value(frame, operand) {
+    fn bits(&mut self, here: Here<'_>, operand: Operand) -> Bits {
+        if let Some(value) = self.value(here, operand) {
             return Bits::of(value);
         }
         let Ok(register) = operand.place() else { return Bits::UNKNOWN };
-        let place = frame.registers + register;
+        let place = here.registers + register;
         if self.desk.registers[place] != Register::Partly {
             return Bits::UNKNOWN;
         }
-        // The last of this place: earlier ones are of calls that have ended.
+        // What was computed last is asked for first.
         let mut parts = self.desk.parts.iter().rev();
         parts.find(|(at, _)| *at == place).map_or(Bits::UNKNOWN, |(_, bits)| *bits)
     }
 
-    /// An operand's value. The steps to it have been taken.
-    fn value(&self, frame: &Frame<'_>, operand: Operand) -> Option<U256> {
-        match operand.place() {
-            Ok(register) => {
-                let place = frame.registers + register;
-                let is_known = self.desk.registers[place] == Register::Known;
-                is_known.then(|| self.desk.values[place])
-            }
-            Err(constant) => Some(frame.program.constants[constant]),
-        }
-    }
-
-    fn compute(&mut self, frame: &mut Frame<'_>, step: &Step) -> Option<U256> {
+    fn compute(&mut self, here: Here<'_>, step: &Step) -> Option<U256> {
         match *step {
-            Step::Environment(fact) => self.fact(frame, fact),
+            Step::Environment(fact) => self.fact(&self.frames[here.frame].inputs, fact),
             Step::Immutable(position) => {
-                let code = self.resolver.bytecode(frame.inputs.code);
+                let code = self.resolver.bytecode(self.frames[here.frame].inputs.code);
                 immutable_at(code.original_byte_slice(), position as usize)
             }
             Step::CalldataWord(offset) => {
-                let offset = self.value(frame, offset)?;
+                let offset = self.value(here, offset)?;
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                self.desk.bytes.word(frame.inputs.calldata, offset)
+                self.word(self.frames[here.frame].inputs.calldata, offset)
             }
             Step::Load(slot) => {
-                let slot = self.value(frame, slot)?;
-                self.view.storage(frame.inputs.this, slot).whole()
+                let slot = self.value(here, slot)?;
+                self.view.storage(self.frames[here.frame].inputs.this, slot).whole()
             }
             Step::Apply(instruction, operands) => {
                 let [a, b, c] = operands;
-                let values = [self.value(frame, a)?, self.value(frame, b)?, self.value(frame, c)?];
-                compute(instruction, values)
+                // Both are asked for, even if the first is not known: their bits may be.
+                let (a, b) = (self.value(here, a), self.value(here, b));
+                compute(instruction, [a?, b?, self.value(here, c)?])
             }
             Step::HashWord(word) => {
-                let word = self.value(frame, word)?;
+                let word = self.value(here, word)?;
                 Some(self.desk.word_hashes.hash(&word.to_be_bytes()).into())
             }
             Step::HashPair([first, second]) => {
-                let (first, second) = (self.value(frame, first)?, self.value(frame, second)?);
+                let (first, second) = (self.value(here, first)?, self.value(here, second)?);
                 let mut input = [0; 64];
                 input[..32].copy_from_slice(&first.to_be_bytes::<32>());
                 input[32..].copy_from_slice(&second.to_be_bytes::<32>());
                 Some(self.desk.pair_hashes.hash(&input).into())
             }
             Step::Hash(pieces) => {
-                let run = self.bytes(frame, pieces)?;
-                let bytes = self.desk.bytes.known(run)?;
-                let hash = match bytes.try_into() {
-                    Ok(pair) => self.desk.pair_hashes.hash(pair),
-                    Err(_) => keccak256(bytes),
-                };
-                Some(hash.into())
+                let run = self.bytes(here, pieces)?;
+                self.settle(run, 0..run.len());
+                Some(self.desk.hash(run)?.into())
             }
             Step::Bytes(pieces) => {
-                let run = self.bytes(frame, pieces)?;
-                self.desk.bytes.word(run, 0)
-            }
-            Step::Call(call) => {
-                self.follow(frame, usize::from(call));
-                None
+                let run = self.bytes(here, pieces)?;
+                self.word(run, 0)
             }
             Step::ReturnWord(call, offset) => {
-                let output = self.desk.calls[frame.calls + usize::from(call)].output?;
-                self.desk.bytes.word(output, offset as usize)
+                let at = self.follow(here, call);
+                let output = self.desk.calls[at].output?;
+                self.word(output, offset as usize)
             }
             Step::Unknown => None,
         }
     }
 
-    fn fact(&self, frame: &Frame<'_>, fact: Environment) -> Option<U256> {
+    fn fact(&self, inputs: &CallInputs, fact: Environment) -> Option<U256> {
         let number = |address: Address| U256::from_be_bytes(address.into_word().0);
         match fact {
-            Environment::This => Some(number(frame.inputs.this)),
-            Environment::Caller => Some(number(frame.inputs.caller)),
-            Environment::Value => frame.inputs.value,
+            Environment::This => Some(number(inputs.this)),
+            Environment::Caller => Some(number(inputs.caller)),
+            Environment::Value => inputs.value,
             Environment::Origin => Some(number(self.surroundings.origin)),
             Environment::Beneficiary => Some(number(self.surroundings.beneficiary)),
             Environment::Timestamp => Some(self.surroundings.timestamp),
             Environment::Number => Some(self.surroundings.number),
-            Environment::CalldataSize => Some(U256::from(frame.inputs.calldata.len())),
+            Environment::CalldataSize => Some(U256::from(inputs.calldata.len())),
         }
     }
 
-    /// Puts bytes together, of values that are there already. `None` where not even their length
-    /// is known, or they are too many.
-    fn bytes(&mut self, frame: &Frame<'_>, pieces: Part) -> Option<ByteRun> {
+    /// The word at an offset of a run, and what was promised of it.
+    fn word(&mut self, run: ByteRun, at: usize) -> Option<U256> {
+        match self.desk.bytes.promised_word(run, at) {
+            Some(promise) => self.promised(promise),
+            None => {
+                self.settle(run, at..at.saturating_add(32));
+                self.desk.bytes.word(run, at)
+            }
+        }
+    }
+
+    /// Fills the gaps in a range of a run, as far as that is possible.
+    fn settle(&mut self, run: ByteRun, range: Range<usize>) {
+        while let Some((gap, promise)) = self.desk.bytes.promise_in(run, range.clone()) {
+            let word = self.promised(promise);
+            self.desk.bytes.keep(gap, word);
+        }
+    }
+
+    /// What was promised by a call.
+    fn promised(&mut self, Promise { frame, word }: Promise) -> Option<U256> {
+        let (registers, resolved) = {
+            let Frame { registers, resolved, .. } = &self.frames[frame];
+            (*registers, Arc::clone(resolved))
+        };
+        self.value(Here { program: &resolved.program, frame, registers }, word)
+    }
+
+    /// Puts bytes together; words that are not known yet are promised. `None` where not even their
+    /// length is known, or they are too many.
+    fn bytes(&mut self, here: Here<'_>, pieces: Part) -> Option<ByteRun> {
+        // Whatever has to be known first: it may put bytes together itself.
+        for piece in &here.program.pieces[pieces.range()] {
+            match *piece {
+                Piece::Calldata(offset, length) => {
+                    self.value(here, offset);
+                    self.value(here, length);
+                }
+                Piece::Return(call, ..) => {
+                    self.follow(here, call);
+                }
+                Piece::Constant(_) | Piece::Opaque(_) | Piece::Word(..) => {}
+            }
+        }
         let begun = self.desk.bytes.begin();
-        let is_complete = self.push_pieces(frame, pieces).is_some();
+        let is_complete = self.push_pieces(here, pieces).is_some();
         let run = self.desk.bytes.end(begun);
         self.steps += run.map_or(0, |run| run.len() / BYTES_PER_STEP);
         run.filter(|_| is_complete)
     }
 
-    fn push_pieces(&mut self, frame: &Frame<'_>, pieces: Part) -> Option<()> {
-        for piece in &frame.program.pieces[pieces.range()] {
+    fn push_pieces(&mut self, here: Here<'_>, pieces: Part) -> Option<()> {
+        for piece in &here.program.pieces[pieces.range()] {
             match *piece {
                 Piece::Constant(part) => {
-                    self.desk.bytes.push(&frame.program.bytes[part.range()]);
+                    self.desk.bytes.push(&here.program.bytes[part.range()]);
                 }
                 Piece::Opaque(length) => self.desk.bytes.push_unknown(length as usize),
                 Piece::Word(word, from, length) => {
-                    let (from, length) = (usize::from(from), usize::from(length));
-                    match self.value(frame, word) {
-                        Some(value) => {
-                            let bytes = value.to_be_bytes::<32>();
-                            self.desk.bytes.push(&bytes[from..from + length]);
-                        }
-                        None => self.desk.bytes.push_unknown(length),
-                    }
+                    self.push_word(here, word, usize::from(from), usize::from(length));
                 }
                 Piece::Return(call, from, length) => {
                     let (from, length) = (from as usize, length as usize);
-                    match self.desk.calls[frame.calls + usize::from(call)].output {
+                    let at = self.follow(here, call);
+                    match self.desk.calls[at].output {
                         Some(output) => self.desk.bytes.push_part(output, from, length),
                         None => self.desk.bytes.push_unknown(length),
                     }
                 }
                 Piece::Calldata(offset, length) => {
-                    let length = usize::try_from(self.value(frame, length)?).unwrap_or(usize::MAX);
-                    match self.value(frame, offset) {
+                    let length = usize::try_from(self.value(here, length)?).unwrap_or(usize::MAX);
+                    match self.value(here, offset) {
                         Some(offset) => {
                             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                            self.desk.bytes.push_part(frame.inputs.calldata, offset, length);
+                            let calldata = self.frames[here.frame].inputs.calldata;
+                            self.desk.bytes.push_part(calldata, offset, length);
                         }
                         None => self.desk.bytes.push_unknown(length),
                     }
@@ -639,30 +728,55 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         Some(())
     }
 
-    /// Follows an inner call. Whether it is made is another question.
-    fn follow(&mut self, frame: &Frame<'_>, call: usize) {
-        let before = self.desk.accesses.len();
-        let output = self.inner_call(frame, call);
-        let accesses = Some(before..self.desk.accesses.len());
-        let followed = &mut self.desk.calls[frame.calls + call];
-        (followed.output, followed.accesses) = (output, accesses);
+    /// Appends bytes of a word, or the promise of them.
+    fn push_word(&mut self, here: Here<'_>, word: Operand, from: usize, length: usize) {
+        let value = match word.place() {
+            Err(constant) => here.program.constants[constant],
+            Ok(register) => {
+                let place = here.registers + register;
+                match self.desk.registers[place] {
+                    Register::Known => self.desk.values[place],
+                    Register::Unasked => {
+                        let promise = Promise { frame: here.frame, word };
+                        return self.desk.bytes.push_promised(promise, from, length);
+                    }
+                    Register::Partly | Register::Unknown => {
+                        return self.desk.bytes.push_unknown(length);
+                    }
+                }
+            }
+        };
+        self.desk.bytes.push(&value.to_be_bytes::<32>()[from..from + length]);
     }
 
-    fn inner_call(&mut self, frame: &Frame<'_>, call: usize) -> Option<ByteRun> {
-        let call = frame.program.calls[call];
-        let to = to_address(self.value(frame, call.to)?);
-        let value = call.value.and_then(|value| self.value(frame, value));
-        let pays = call.instruction == CALL && value.is_some_and(|value| !value.is_zero());
-        self.account(to, pays);
-        let CallInputs { this, caller, value: own_value, .. } = frame.inputs;
-        if pays {
-            self.account(this, true);
+    /// Follows an inner call, if that has not been done. Whether it is made is another question.
+    /// Gives its place among all calls.
+    fn follow(&mut self, here: Here<'_>, call: u16) -> usize {
+        let at = self.frames[here.frame].calls + usize::from(call);
+        if !self.desk.calls[at].is_followed {
+            self.desk.calls[at].is_followed = true;
+            let output = self.inner_call(here, usize::from(call), CallId(at as u32 + 1));
+            self.desk.calls[at].output = output;
         }
-        if frame.depth == DEPTH_MAX || self.calls == CALLS_MAX {
+        at
+    }
+
+    fn inner_call(&mut self, here: Here<'_>, call: usize, id: CallId) -> Option<ByteRun> {
+        let call = here.program.calls[call];
+        let to = to_address(self.value(here, call.to)?);
+        let value = call.value.and_then(|value| self.value(here, value));
+        let pays = call.instruction == CALL && value.is_some_and(|value| !value.is_zero());
+        self.desk.access(id, StateLocation::Account(to), pays);
+        let frame = &self.frames[here.frame];
+        let (CallInputs { this, caller, value: own_value, .. }, depth) =
+            (frame.inputs, frame.depth);
+        if pays {
+            self.desk.access(id, StateLocation::Account(this), true);
+        }
+        if depth == DEPTH_MAX {
             return None;
         }
-        self.calls += 1;
-        let calldata = self.bytes(frame, call.input)?;
+        let calldata = self.bytes(here, call.input)?;
         let view = &mut *self.view;
         let code = self.resolver.code(to, || view.code(to))?;
         let inputs = match call.instruction {
@@ -670,9 +784,10 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             CALLCODE => CallInputs { code, this, caller: this, value, calldata },
             _ => CallInputs { code, this: to, caller: this, value, calldata },
         };
+        self.settle(calldata, 0..calldata.len().min(4));
         let selector = self.desk.bytes.selector(calldata)?;
         match self.resolver.program(self.templates, code, selector) {
-            Some(resolved) => self.call(&resolved.program, inputs, frame.depth + 1),
+            Some(resolved) => self.call(&resolved, inputs, id, depth + 1),
             None => {
                 self.unknown_call(selector, &inputs);
                 None
@@ -686,6 +801,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         if !self.explores || self.templates.was_explored(&key) {
             return;
         }
+        self.settle(inputs.calldata, 0..inputs.calldata.len());
         self.explorable.push(UnknownCall {
             key,
             inputs: FrameInputs {

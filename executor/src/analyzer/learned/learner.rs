@@ -6,6 +6,7 @@
 use super::{
     evaluate::Surroundings,
     profile::{LearnedPrediction, Profile},
+    record::Sample,
     replay::{StateBefore, replay},
 };
 use crate::workers::Workers;
@@ -21,7 +22,10 @@ use revm::{
 };
 use std::{
     panic::{self, AssertUnwindSafe},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Lessons on one function in one block.
@@ -128,36 +132,57 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// Learns, on all workers, as long as the allowance lasts.
+    /// Learns as long as the allowance lasts: transactions are repeated on all workers, and what
+    /// they teach is taken in in block order, so that the same blocks teach the same.
     pub(crate) fn learn(self, workers: Workers<'_>) {
         self.profile.earn(self.gas);
-        if self.lessons.is_empty() {
+        let is_allowed = |lesson: &&Lesson| self.profile.lessons.take(lesson.gas);
+        let lessons: Vec<&Lesson> = self.lessons.iter().take_while(is_allowed).collect();
+        if lessons.is_empty() {
             return;
         }
+        let samples: Vec<Mutex<Vec<Sample>>> = lessons.iter().map(|_| Mutex::default()).collect();
         // Relaxed: it hands out positions only.
         let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some(lesson) = self.lessons.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let Lesson { index, gas, changes } = lesson;
-                if !self.profile.lessons.take(*gas) {
-                    break;
-                }
-                // Nothing that goes wrong here may reach a block that has been executed. Unwind
-                // safety: templates are replaced whole.
-                let lesson = || teach(self.profile, self.env, &self.transactions[*index], changes);
-                let _ = panic::catch_unwind(AssertUnwindSafe(lesson));
+        let repeat = || {
+            let next = || Some(next.fetch_add(1, Ordering::Relaxed));
+            for (lesson, samples) in
+                std::iter::from_fn(next).map_while(|at| Some((*lessons.get(at)?, &samples[at])))
+            {
+                let tx = &self.transactions[lesson.index];
+                let found = guarded(|| study(self.profile, self.env, tx, &lesson.changes));
+                *samples.lock().unwrap_or_else(PoisonError::into_inner) = found;
             }
         };
-        workers.run(|_| work(), work);
+        workers.run(|_| repeat(), repeat);
+        for (lesson, samples) in lessons.into_iter().zip(samples) {
+            let tx = &self.transactions[lesson.index];
+            let samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+            guarded(|| take_in(self.profile, self.env, tx, &lesson.changes, &samples));
+        }
     }
 }
 
+/// Nothing that goes wrong in a lesson may reach a block that has been executed.
+fn guarded<T: Default>(lesson: impl FnOnce() -> T) -> T {
+    // Unwind safety: templates are replaced whole.
+    panic::catch_unwind(AssertUnwindSafe(lesson)).unwrap_or_default()
+}
+
 /// Learns from one transaction, of which the finalized changes are known.
-pub(crate) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) {
-    let state_before = || StateBefore::of(changes, &profile.shapes);
-    let samples = replay(env, tx, state_before());
-    let (mut before, facts) = (state_before(), state_before());
+pub(super) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) {
+    let samples = study(profile, env, tx, changes);
+    take_in(profile, env, tx, changes, &samples);
+}
+
+/// What a transaction teaches.
+fn study(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) -> Vec<Sample> {
+    replay(env, tx, StateBefore::of(changes, &profile.shapes))
+}
+
+fn take_in(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState, samples: &[Sample]) {
+    let [mut before, facts] = [(); 2].map(|()| StateBefore::of(changes, &profile.shapes));
     let surroundings = Surroundings::of(env, tx);
     let was_written = |slot: &_, _| facts.was_written(slot);
-    profile.merge(&samples, &mut before, surroundings, &was_written, false);
+    profile.merge(samples, &mut before, surroundings, &was_written, false);
 }

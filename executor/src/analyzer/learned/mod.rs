@@ -21,6 +21,7 @@
 mod allowance;
 mod arithmetic;
 mod bits;
+mod block;
 mod byte_arena;
 mod code_shape;
 mod codec;

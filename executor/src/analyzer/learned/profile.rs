@@ -18,7 +18,7 @@ use super::{
     record::{FrameInputs, Sample},
     resolver::Resolver,
     template::{Template, TemplateKey},
-    view::SourceView,
+    view::{Slot, SourceView},
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
@@ -48,6 +48,8 @@ pub(super) struct Templates {
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     pub(super) program: Arc<Program>,
+    /// Samples that the template was made from.
+    samples: u32,
     /// Whether predictions by this template have mostly been wrong lately.
     pub(super) is_unreliable: bool,
     /// Whether the template has not proved itself yet, or was wrong lately.
@@ -86,6 +88,7 @@ impl Templates {
         let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
         Some(Resolved {
             program,
+            samples: entry.template.samples(),
             is_unreliable: precision < PRECISION_ONE / 5 * 3,
             is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
         })
@@ -333,7 +336,7 @@ impl Profile {
             let present = template.adopt(sample, was_written);
             let guards = self.guards(&template, &sample.inputs, view, surroundings);
             template.learn(present, guards.into_iter(), is_explored);
-            self.insert(sample.key, template);
+            self.replace(sample.key, template);
         }
     }
 
@@ -357,6 +360,12 @@ impl Profile {
         let FrameInputs { code, this, caller, value, calldata } = inputs;
         let code = resolver.add(B256::ZERO, code.clone());
         let calldata = desk.bytes.run(calldata);
+        let resolved = Arc::new(Resolved {
+            program: Arc::new(program),
+            samples: template.samples(),
+            is_unreliable: false,
+            is_doubted: false,
+        });
         let inputs = code.zip(calldata).map(|(code, calldata)| CallInputs {
             code,
             this: *this,
@@ -366,7 +375,7 @@ impl Profile {
         });
         let mut evaluator =
             Evaluator::new(&self.templates, &mut resolver, &mut desk, view, surroundings);
-        let guards = inputs.map(|inputs| evaluator.guards(&program, inputs));
+        let guards = inputs.map(|inputs| evaluator.guards(&resolved, inputs));
         self.put_desk(desk);
         guards.unwrap_or_default()
     }
@@ -391,7 +400,27 @@ impl Profile {
         self.exploring.earn(gas);
     }
 
+    /// Replaces a template by what has become of it. What was made of it stays, as long as that
+    /// predicts the same: most samples only confirm what is known.
+    fn replace(&self, key: TemplateKey, template: Template) {
+        let program = self.templates.entries.get(&key).and_then(|entry| {
+            let program = entry.program.get().filter(|_| template.predicts_as(&entry.template));
+            program.cloned()
+        });
+        self.insert_made(key, template, program.map_or_else(OnceLock::new, OnceLock::from));
+    }
+
+    /// Puts a template in the place of what is known under its key.
     fn insert(&self, key: TemplateKey, template: Template) {
+        self.insert_made(key, template, OnceLock::new());
+    }
+
+    fn insert_made(
+        &self,
+        key: TemplateKey,
+        template: Template,
+        program: OnceLock<Option<Arc<Program>>>,
+    ) {
         let size = template.size();
         let used = AtomicU64::new(self.templates.clock.fetch_add(1, Ordering::Relaxed));
         let known =
@@ -399,8 +428,8 @@ impl Profile {
         let precision = known.unwrap_or(PRECISION_ONE);
         let precision = AtomicU32::new(precision);
         let confirmed = AtomicU32::new(0);
-        let (template, program) = (Arc::new(template), OnceLock::new());
-        let entry = Entry { template, program, used, precision, confirmed, size };
+        let entry =
+            Entry { template: Arc::new(template), program, used, precision, confirmed, size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
         self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
@@ -445,6 +474,24 @@ pub struct ProfilePredictor<'a, S: StateSource> {
     explored_gas: u64,
 }
 
+/// A prediction that has had no consequences.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) learned: Option<LearnedPrediction>,
+    /// What is stored where that is of interest, as far as it is known.
+    pub(super) stored: Vec<(Slot, Bits)>,
+    /// Whether it came upon functions that could be explored.
+    pub(super) is_explorable: bool,
+}
+
+/// What a prediction says of stored values that are of interest.
+fn stored(desk: &Desk) -> impl Iterator<Item = (Slot, Bits)> + '_ {
+    desk.accesses().filter_map(|access| match access.location {
+        StateLocation::Slot(address, slot) => Some(((address, slot), access.stored?)),
+        _ => None,
+    })
+}
+
 /// Whether functions that nobody has called are executed to learn them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exploring {
@@ -454,7 +501,7 @@ enum Exploring {
     Always,
 }
 
-impl<S: StateSource> ProfilePredictor<'_, S> {
+impl<'a, S: StateSource> ProfilePredictor<'a, S> {
     /// Explores whatever is unknown, without regard to the profile's allowance.
     #[must_use]
     pub const fn exploring_always(mut self) -> Self {
@@ -475,15 +522,53 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
         if self.profile.is_empty() {
             return None;
         }
-        let (mut prediction, mut explorable) = self.evaluate(tx)?;
-        for _ in 1..ROUNDS_MAX {
-            if explorable.is_empty() || !self.explore(&explorable) {
-                break;
-            }
-            (prediction, explorable) = self.evaluate(tx)?;
+        let draft = self.explored_draft(tx);
+        let asked = self.view.take_asked();
+        if let Some(expected) = self.view.expectations() {
+            draft.stored.into_iter().for_each(|(slot, value)| expected.store(slot, value));
+            expected.follow(asked);
         }
+        draft.learned
+    }
+
+    /// What a transaction is expected to access, without consequences for the next one. Functions
+    /// that nobody has called are explored.
+    pub(super) fn explored_draft(&mut self, tx: &TxEnv) -> Draft {
+        let mut evaluated = self.evaluate(tx);
+        for _ in 1..ROUNDS_MAX {
+            match &evaluated {
+                Some((_, explorable)) if !explorable.is_empty() => {
+                    if !self.explore(explorable) {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+            evaluated = self.evaluate(tx);
+        }
+        self.written_down(evaluated)
+    }
+
+    /// The same, without exploring anything.
+    pub(super) fn draft(&mut self, tx: &TxEnv) -> Draft {
+        let evaluated = self.evaluate(tx);
+        self.written_down(evaluated)
+    }
+
+    /// Takes an evaluation's results from the desk.
+    fn written_down(&mut self, evaluated: Option<(LearnedPrediction, Vec<UnknownCall>)>) -> Draft {
+        let Some((mut prediction, explorable)) = evaluated else { return Draft::default() };
         self.gather(&mut prediction.accesses);
-        Some(prediction)
+        Draft {
+            learned: Some(prediction),
+            stored: stored(&self.desk).collect(),
+            is_explorable: !explorable.is_empty(),
+        }
+    }
+
+    /// The state that predictions are made on.
+    pub(super) const fn view(&mut self) -> &mut SourceView<'a, S> {
+        &mut self.view
     }
 
     /// Evaluates the called function's program. The accesses are left on the desk.
@@ -507,34 +592,25 @@ impl<S: StateSource> ProfilePredictor<'_, S> {
         let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
         evaluator.is_cautious = resolved.is_unreliable;
         evaluator.explores = *exploring == Exploring::Always || profile.exploring.is_left();
-        evaluator.call(&resolved.program, inputs, 0);
+        evaluator.transaction(&resolved, inputs);
         let Evaluator { unknown_calls, explorable, .. } = evaluator;
-        let account = |address, writes| Access {
-            location: StateLocation::Account(address),
-            writes,
-            stored: Bits::UNKNOWN,
-        };
-        desk.access(account(tx.caller(), true));
-        desk.access(account(to, !tx.value().is_zero()));
+        desk.account(tx.caller(), true);
+        desk.account(to, !tx.value().is_zero());
         let prediction = LearnedPrediction {
             accesses: Vec::new(),
             unknown_calls,
-            samples: resolved.program.samples,
+            samples: resolved.samples,
             key,
             is_doubted: resolved.is_doubted,
         };
         Some((prediction, explorable))
     }
 
-    /// Gathers the accesses from the desk, each location once, and notes what is expected to be
-    /// written.
+    /// Gathers the accesses from the desk, each location once.
     fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
-        let Self { view, desk, kept, .. } = self;
+        let Self { desk, kept, .. } = self;
         kept.clear();
-        for Access { location, writes, stored } in desk.accesses() {
-            if let (StateLocation::Slot(address, slot), true) = (location, *writes) {
-                view.expect(*address, *slot, *stored);
-            }
+        for Access { location, writes, .. } in desk.accesses() {
             let at = *kept.entry(*location).or_insert_with(|| {
                 accesses.push(LearnedAccess { location: *location, writes: false });
                 accesses.len() - 1

@@ -2,9 +2,8 @@
 //!
 //! A [`Program`] is one list of [`Step`]s, each of which computes one register from earlier ones.
 //! Equal expressions are one register, however many locations depend on it. What the function does
-//! is a list of [`Action`]s; each has the list of the steps that it needs (its *recipe*), so that
-//! nothing recurses, and what has been computed for one action is there for the next. Made once for
-//! each template by [`compile`](super::compile), and shared.
+//! is a list of [`Action`]s; a register is computed when an action, or an inner call, asks for it.
+//! Made once for each template by [`compile`](super::compile), and shared.
 //!
 //! *Must not know*: values, state, or how templates are learned.
 
@@ -71,8 +70,6 @@ pub(super) enum Step {
     Hash(Part),
     /// The first word of pieces.
     Bytes(Part),
-    /// Follows a call, by its number.
-    Call(u16),
     /// 32 bytes that a call returned, at an offset.
     ReturnWord(u16, u32),
     /// Nothing that is ever known.
@@ -105,13 +102,6 @@ pub(super) struct CallStep {
     pub(super) input: Part,
 }
 
-/// A value, and the steps that it takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Recipe {
-    pub(super) steps: Part,
-    pub(super) result: Operand,
-}
-
 /// What an action does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
@@ -119,7 +109,7 @@ pub(super) enum Deed {
     /// remembered for the write of the same slot.
     Slot(Operand, Option<u16>),
     /// Writes a slot of the called account, and what.
-    Write { slot: Operand, note: Option<u16>, value: Option<Recipe> },
+    Write { slot: Operand, note: Option<u16>, value: Option<Operand> },
     /// Looks at an account.
     Account(Operand),
     /// Makes a call, by its number.
@@ -147,8 +137,6 @@ pub(super) struct Action {
     /// The site of the template, by position.
     pub(super) site: u8,
     pub(super) deed: Deed,
-    /// The steps that it takes.
-    pub(super) steps: Part,
 }
 
 /// A guard and whether it has to hold.
@@ -166,16 +154,12 @@ pub(super) struct Program {
     pub(super) pieces: Vec<Piece>,
     pub(super) bytes: Vec<u8>,
     pub(super) calls: Vec<CallStep>,
-    /// Steps of recipes, in the order in which they are to be taken.
-    pub(super) order: Vec<u16>,
     pub(super) actions: Vec<Action>,
     pub(super) literals: Vec<Literal>,
     /// By the guard's number.
-    pub(super) guards: Vec<Option<Recipe>>,
+    pub(super) guards: Vec<Option<Operand>>,
     /// Notes that actions share.
     pub(super) notes: u16,
     /// What the samples did, for what nothing simple decides.
     pub(super) majority: Majority,
-    /// Samples that the template was made from.
-    pub(super) samples: u32,
 }

@@ -11,6 +11,7 @@ use alloy_primitives::{
     map::{AddressMap, HashMap},
 };
 use revm::state::Bytecode;
+use std::sync::Arc;
 
 /// A code, by its place in a [`Resolver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,12 +24,15 @@ struct Code {
     code: Bytecode,
 }
 
+/// A function of a code, by its selector.
+type Function = (CodeId, Option<[u8; 4]>);
+
 /// Codes by address, and programs by code and selector, as far as they have been asked for.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     ids: AddressMap<Option<CodeId>>,
     codes: Vec<Code>,
-    programs: HashMap<(CodeId, Option<[u8; 4]>), Option<Resolved>>,
+    programs: HashMap<Function, Option<Arc<Resolved>>>,
     /// The generation of templates that the programs are of.
     generation: u64,
 }
@@ -80,8 +84,9 @@ impl Resolver {
         templates: &Templates,
         code: CodeId,
         selector: Option<[u8; 4]>,
-    ) -> Option<Resolved> {
+    ) -> Option<Arc<Resolved>> {
         let key = self.key(code, selector);
-        self.programs.entry((code, selector)).or_insert_with(|| templates.resolve(&key)).clone()
+        let resolve = || templates.resolve(&key).map(Arc::new);
+        self.programs.entry((code, selector)).or_insert_with(resolve).clone()
     }
 }

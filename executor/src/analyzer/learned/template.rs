@@ -171,6 +171,17 @@ impl Template {
         self.samples >= SETTLED_FROM && self.sites.iter().all(is_certain)
     }
 
+    /// Whether an earlier state of the template predicts the same: it has the same sites by the same
+    /// rules, and no rule asks the samples. Expressions keep their places as a template learns.
+    pub(super) fn predicts_as(&self, earlier: &Self) -> bool {
+        let is_same = |(new, old): (&Site, &Site)| {
+            let what = |site: &Site| (site.kind, site.node, site.value);
+            what(new) == what(old) && new.rule == old.rule && new.rule.basis != Basis::Neighbours
+        };
+        self.sites.len() == earlier.sites.len()
+            && self.sites.iter().zip(&earlier.sites).all(is_same)
+    }
+
     /// Samples merged so far.
     pub(super) fn samples(&self) -> u32 {
         self.samples

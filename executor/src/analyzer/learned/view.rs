@@ -7,7 +7,7 @@ use super::{bits::Bits, code_shape::CodeShapes, evaluate::StateView};
 use crate::source::StateSource;
 use alloy_primitives::{
     Address, B256, U256,
-    map::{AddressMap, HashMap},
+    map::{HashMap, HashSet},
 };
 use core::fmt;
 use revm::{
@@ -15,6 +15,31 @@ use revm::{
     primitives::KECCAK_EMPTY,
     state::{AccountInfo, Bytecode},
 };
+use std::sync::Arc;
+
+/// A slot of an account.
+pub(super) type Slot = (Address, U256);
+
+/// What is expected of slots after some transactions.
+#[derive(Debug, Default)]
+pub(super) struct Expectations {
+    /// What will be stored where it is of interest, as far as that is known.
+    stored: HashMap<Slot, Bits>,
+    /// Slots that predictions depend on, so that a new value is of interest.
+    followed: HashSet<Slot>,
+}
+
+impl Expectations {
+    /// Notes what a transaction is expected to store in a slot.
+    pub(super) fn store(&mut self, slot: Slot, value: Bits) {
+        self.stored.insert(slot, value);
+    }
+
+    /// Takes an interest in slots.
+    pub(super) fn follow(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        self.followed.extend(slots);
+    }
+}
 
 /// The state before a block, and what its transactions so far are expected to have made of it.
 pub(crate) struct SourceView<'a, S: StateSource> {
@@ -22,8 +47,11 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
     shapes: &'a CodeShapes,
-    codes: AddressMap<Option<(B256, Bytecode)>>,
-    slots: HashMap<(Address, U256), Bits>,
+    /// The state before the block.
+    slots: HashMap<Slot, Bits>,
+    /// Slots that have been asked for since somebody looked, each once.
+    asked: Vec<Slot>,
+    expected: Arc<Expectations>,
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
@@ -32,26 +60,38 @@ impl<'a, S: StateSource> SourceView<'a, S> {
             source,
             handle: None,
             shapes,
-            codes: AddressMap::default(),
             slots: HashMap::default(),
+            asked: Vec::new(),
+            expected: Arc::default(),
         }
+    }
+
+    /// Replaces what is expected of the transactions so far.
+    pub(super) fn set_expectations(&mut self, expected: Arc<Expectations>) {
+        self.expected = expected;
+    }
+
+    /// What is expected, to be changed. `None` if others look at it.
+    pub(super) fn expectations(&mut self) -> Option<&mut Expectations> {
+        Arc::get_mut(&mut self.expected)
+    }
+
+    /// The slots that have been asked for here for the first time, since the last time.
+    pub(super) fn take_asked(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.asked)
     }
 
     fn handle(&mut self) -> Option<&mut S::Db> {
         self.handle.get_or_insert_with(|| self.source.open().ok()).as_mut()
     }
 
-    /// Notes that a transaction is expected to write a slot, and what, as far as that is known.
-    pub(super) fn expect(&mut self, address: Address, slot: U256, value: Bits) {
-        self.slots.insert((address, slot), value);
-    }
-
     /// What a slot holds, without interest in what becomes of it.
     pub(super) fn peek(&mut self, address: Address, slot: U256) -> Option<U256> {
-        match self.slots.get(&(address, slot)) {
-            Some(known) => known.whole(),
-            None => self.handle()?.storage(address, slot).ok(),
-        }
+        let before = match self.slots.get(&(address, slot)) {
+            Some(known) => *known,
+            None => Bits::of(self.handle()?.storage(address, slot).ok()?),
+        };
+        self.as_expected(&(address, slot), before).whole()
     }
 
     /// An account of the state before the block.
@@ -64,14 +104,12 @@ impl<'a, S: StateSource> SourceView<'a, S> {
         self.handle()?.code_by_hash(hash).ok()
     }
 
-    fn load_code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
-        let handle = self.handle()?;
-        let (hash, code) = code_of(handle, address)?;
-        let (hash, code) = match code.eip7702_address() {
-            Some(delegate) => code_of(handle, delegate)?,
-            None => (hash, code),
-        };
-        Some((self.shapes.of(hash, &code), code))
+    /// What a slot is expected to hold, given what it held before the block.
+    fn as_expected(&self, slot: &Slot, before: Bits) -> Bits {
+        if self.expected.stored.is_empty() {
+            return before;
+        }
+        self.expected.stored.get(slot).copied().unwrap_or(before)
     }
 }
 
@@ -90,34 +128,38 @@ fn code_of<DB: Database>(db: &mut DB, address: Address) -> Option<(B256, Bytecod
 
 impl<S: StateSource> StateView for SourceView<'_, S> {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
-        if let Some(known) = self.codes.get(&address) {
-            return known.clone();
-        }
-        let code = self.load_code(address);
-        self.codes.insert(address, code.clone());
-        code
+        let handle = self.handle()?;
+        let (hash, code) = code_of(handle, address)?;
+        let (hash, code) = match code.eip7702_address() {
+            Some(delegate) => code_of(handle, delegate)?,
+            None => (hash, code),
+        };
+        Some((self.shapes.of(hash, &code), code))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {
-        if let Some(known) = self.slots.get(&(address, slot)) {
-            return *known;
-        }
-        let value = self.handle().and_then(|handle| handle.storage(address, slot).ok());
-        let value = value.map_or(Bits::UNKNOWN, Bits::of);
-        self.slots.insert((address, slot), value);
-        value
+        let slot = (address, slot);
+        let before = match self.slots.get(&slot) {
+            Some(known) => *known,
+            None => {
+                let value = self.handle().and_then(|handle| handle.storage(slot.0, slot.1).ok());
+                let value = value.map_or(Bits::UNKNOWN, Bits::of);
+                self.slots.insert(slot, value);
+                self.asked.push(slot);
+                value
+            }
+        };
+        self.as_expected(&slot, before)
     }
 
     fn is_followed(&self, address: Address, slot: U256) -> bool {
-        self.slots.contains_key(&(address, slot))
+        let followed = &self.expected.followed;
+        !followed.is_empty() && followed.contains(&(address, slot))
     }
 }
 
 impl<S: StateSource> fmt::Debug for SourceView<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceView")
-            .field("codes", &self.codes.len())
-            .field("slots", &self.slots.len())
-            .finish_non_exhaustive()
+        f.debug_struct("SourceView").field("slots", &self.slots.len()).finish_non_exhaustive()
     }
 }
