@@ -116,6 +116,7 @@ pub mod backend;
 mod block_db;
 mod block_executor;
 pub mod block_rules;
+mod cancellation;
 mod config;
 pub mod conflict_graph;
 mod engine;
@@ -148,6 +149,7 @@ mod workers;
 
 pub use access_list::AccessHints;
 pub use block_executor::{Lookahead, ParallelBlockExecutor, ParallelBlockExecutorFactory, Served};
+pub use cancellation::{Cancellable, CancellationToken};
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
 pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};

@@ -5,7 +5,11 @@ use super::{
     ahead::Ahead,
     judge::{BlockHashes, NotedSource},
 };
-use crate::{ExecutionMode, ParallelExecutor, StateSource, error::SourceFailure, source::SourceDb};
+use crate::{
+    ExecutionMode, ParallelExecutor, StateSource,
+    error::SourceFailure,
+    source::{Lent, SourceDb},
+};
 use alloy_evm::{
     Evm, EvmEnv, EvmFactory,
     block::{BlockExecutor, BlockExecutorFactory},
@@ -59,7 +63,7 @@ where
         hashes: BlockHashes,
         deliver: &mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
     ) {
-        let source = NotedSource::new(|| self.known.source.open(), hashes);
+        let source = NotedSource::new(Lent(&self.known.source), hashes);
         let before = || self.state_before();
         speculate(self.executor, &self.env, transactions, &source, before, deliver);
     }
@@ -112,7 +116,7 @@ pub(super) fn speculate<S: StateSource, B>(
         return;
     }
     let Some(before) = before() else { return };
-    let block = executor.context(env, transactions, true);
+    let block = executor.context(env, transactions, source, true);
     block.seed(&before);
     // Whatever fails here, the client runs into by itself if it is real.
     let _ = executor.execution(&block, env, transactions).stream(&mut planned, source, deliver);

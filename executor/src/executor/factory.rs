@@ -1,6 +1,6 @@
 //! Whole blocks through any alloy-evm block executor that speaks Ethereum's transactions.
 
-use super::{ParallelExecutor, final_error, open, to_tx_env};
+use super::{ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
 use crate::{
     ExecutionError, ExecutionStats, StateSource,
     admission::GasAdmission,
@@ -90,6 +90,7 @@ impl<B> ParallelExecutor<B> {
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             let stage = Stage::Execute.enter();
             for (index, transaction) in transactions.iter().enumerate() {
+                unless_cancelled(source, Some(index))?;
                 let result = executor
                     .execute_transaction_without_commit(transaction)
                     .map_err(|e| ExecutionError::from_block_error(e, Some(index), &failure))?;
@@ -102,7 +103,7 @@ impl<B> ParallelExecutor<B> {
             planned.stats.executions = transactions.len();
             planned.stats.execution_time = stage.elapsed();
         } else {
-            let block = self.context(&env, &tx_envs, true);
+            let block = self.context(&env, &tx_envs, source, true);
             block.seed(&executor.evm().db().cache);
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();

@@ -7,6 +7,7 @@
 mod backends;
 mod block_factory;
 mod building;
+mod cancellation;
 mod concurrency;
 #[path = "../differential/contracts.rs"]
 mod contracts;
