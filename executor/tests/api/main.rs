@@ -12,6 +12,7 @@ mod concurrency;
 #[path = "../differential/contracts.rs"]
 mod contracts;
 mod drop_in;
+mod enforced_lists;
 mod hooked;
 mod inspection;
 mod ordered;
