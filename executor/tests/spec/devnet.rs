@@ -1,7 +1,8 @@
 //! Amsterdam as the devnet of the tests had it.
 //!
 //! A fork that is still being drafted changes from one devnet to the next. revm 43 and alloy-evm
-//! 0.39 have a later draft than the tests: what can be set is set to the earlier one here.
+//! 0.39 have a later draft than the tests: what can be set is set to the earlier one here, and what
+//! cannot is in `drafts`.
 
 use alloy_consensus::Header;
 use alloy_eips::eip7928::BlockAccessList;
@@ -14,9 +15,6 @@ use revm::{
     primitives::hardfork::SpecId,
 };
 
-/// Why a test of the devnet's draft fails all the same.
-pub(crate) const LATER_DRAFT: &str = "revm and alloy-evm have a later draft of Amsterdam";
-
 /// The gas that a byte of state costs keeps its growth near this, in bytes a year (EIP-8037).
 const STATE_GROWTH_A_YEAR: u128 = 100 << 30;
 const BLOCKS_A_YEAR: u128 = 2_628_000;
@@ -27,6 +25,8 @@ const SLOT_BYTES: u64 = 32;
 const ACCOUNT_BYTES: u64 = 112;
 const DELEGATION_BYTES: u64 = 23;
 
+/// What an authorization costs besides the state that it adds (EIP-7702).
+const AUTHORIZATION: u64 = 7_500;
 /// Largest code, in bytes (EIP-7954). The code that makes it may be twice as large.
 const CODE_MAX: usize = 0x8000;
 
@@ -73,6 +73,8 @@ pub(crate) fn rules(header: &Header, cfg: &mut CfgEnv<SpecId>) {
         (GasId::new_account_state_gas(), ACCOUNT_BYTES * state_byte),
         (GasId::create_state_gas(), ACCOUNT_BYTES * state_byte),
         (GasId::code_deposit_state_gas(), state_byte),
+        (GasId::tx_eip7702_regular_gas(), AUTHORIZATION),
+        (GasId::tx_eip7702_regular_refund(), 0),
         (GasId::tx_eip7702_state_gas_bytecode(), DELEGATION_BYTES * state_byte),
     ]);
     cfg.gas_params = gas;
