@@ -166,7 +166,7 @@ impl<B> ParallelExecutor<B> {
     }
 
     /// Who learns from a block, if anybody is to.
-    fn learner<'a>(
+    pub(crate) fn learner<'a>(
         &'a self,
         planned: &mut Planned,
         block: Option<&BlockContext>,
