@@ -121,6 +121,7 @@ mod config;
 pub mod conflict_graph;
 mod engine;
 mod error;
+mod ethereum_factory;
 mod executor;
 mod frontier;
 mod head_start;
@@ -152,6 +153,7 @@ pub use block_executor::{Lookahead, ParallelBlockExecutor, ParallelBlockExecutor
 pub use cancellation::{Cancellable, CancellationToken};
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
+pub use ethereum_factory::EthereumFactory;
 pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};
 pub use inspection::{Inspected, InspectionDb, TransactionPrestate};
 pub use multilane_state as state;

@@ -15,24 +15,16 @@ mod prospect;
 
 pub use executor::ParallelBlockExecutor;
 
-use crate::{ExecutionStats, ParallelExecutor, StateSource, backend::Mainnet};
-use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
-use alloy_eips::Encodable2718;
+use crate::{EthereumFactory, ExecutionStats, ParallelExecutor, StateSource, backend::Mainnet};
+use alloy_consensus::{TransactionEnvelope, transaction::Recovered};
 use alloy_evm::{
     EvmEnv, EvmFactory, FromRecoveredTx, FromTxWithEncoded,
     block::{BlockExecutorFactory, StateDB},
-    eth::EthTxResult,
 };
 use core::fmt;
 use judge::Judge;
 use prospect::Prospect;
-use revm::{
-    Inspector,
-    context::{BlockEnv, TxEnv},
-    context_interface::result::HaltReason,
-    inspector::NoOpInspector,
-    primitives::hardfork::SpecId,
-};
+use revm::{Inspector, context::TxEnv, inspector::NoOpInspector};
 use std::{
     any::TypeId,
     sync::{
@@ -168,18 +160,8 @@ impl<F, P, B> ParallelBlockExecutorFactory<F, P, B> {
 
 impl<F, P, S, B, T> BlockExecutorFactory for ParallelBlockExecutorFactory<F, P, B>
 where
-    F: BlockExecutorFactory<
-            Transaction = T,
-            TxExecutionResult = EthTxResult<HaltReason, T::TxType>,
-            EvmFactory: EvmFactory<
-                Tx = TxEnv,
-                HaltReason = HaltReason,
-                Spec = SpecId,
-                BlockEnv = BlockEnv,
-            >,
-        >,
-    T: TransactionEnvelope + Transaction + Encodable2718,
-    T::TxType: Send + 'static,
+    F: EthereumFactory<Transaction = T>,
+    T: TransactionEnvelope,
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     P: Fn(&EvmEnv, &F::ExecutionCtx<'_>) -> Option<Lookahead<S>> + 'static,
     S: StateSource + Send + 'static,
