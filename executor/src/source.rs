@@ -57,8 +57,17 @@ where
 }
 
 /// A [`StateSource`] over a database that all workers read through one reference.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Shared<'a, DB>(pub &'a DB);
+
+// Not derived: a reference can be copied whatever it refers to.
+impl<DB> Clone for Shared<'_, DB> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<DB> Copy for Shared<'_, DB> {}
 
 impl<'a, DB> StateSource for Shared<'a, DB>
 where

@@ -27,22 +27,16 @@ use std::{convert::Infallible, sync::Arc};
 const PAGE: &str = include_str!("../../docs/integration.md");
 
 /// What reth has, as far as the page's code uses it.
-struct StateProviderDatabase(CacheDB<EmptyDB>);
+type StateProviderDatabase = CacheDB<EmptyDB>;
 
-impl StateProviderDatabase {
-    fn new(provider: CacheDB<EmptyDB>) -> CacheDB<EmptyDB> {
-        Self(provider).0
-    }
-}
-
-fn make_state_provider() -> Result<CacheDB<EmptyDB>, Infallible> {
-    Ok(CacheDB::default())
+fn make_state_provider() -> Result<EmptyDB, Infallible> {
+    Ok(EmptyDB::new())
 }
 
 struct StateProviderBuilder;
 
 impl StateProviderBuilder {
-    fn build(&self) -> Result<CacheDB<EmptyDB>, Infallible> {
+    fn build(&self) -> Result<EmptyDB, Infallible> {
         make_state_provider()
     }
 }
