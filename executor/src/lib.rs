@@ -22,7 +22,8 @@
 //! place of its own factory. Other EVMs than mainnet's are [`backend`]s.
 //!
 //! State comes from a [`StateSource`], which opens one read handle for each worker: a closure that
-//! opens a database, or [`Shared`] for a database that all threads may read. [`sequential`] is the
+//! opens a database, or [`Shared`] for a database that all threads may read. Around one of them,
+//! [`Cancellable`] lets any thread end the execution. [`sequential`] is the
 //! same on one thread, by alloy-evm alone: the oracle that tests compare with. [`verification`]
 //! compares an output with the block's header, and two outputs with each other.
 //!
@@ -85,7 +86,7 @@
 //! # Errors and panics
 //!
 //! [`ExecutionError`] tells an invalid block, a failing state source and a broken invariant apart,
-//! and names the transaction. A worker that panics becomes [`ExecutionError::Internal`], and the
+//! and names the transaction; that the caller has cancelled the execution is none of them. A worker that panics becomes [`ExecutionError::Internal`], and the
 //! executor stays usable; a panic in the caller's own sink or observer goes on to the caller.
 //!
 //! # Observability
