@@ -13,6 +13,7 @@ const LOOKAHEAD: usize = 16;
 ///
 /// Two writes without a read are no conflict: every write has a version of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Conflict {
     /// The writer.
     pub earlier: TxIndex,

@@ -1,4 +1,4 @@
-//! The three ways in which executing a block fails.
+//! The three ways in which executing a block fails, and the one in which it is given up.
 
 use alloy_evm::block::{BlockExecutionError, BlockValidationError};
 use multilane_state::StateLocation;
@@ -38,6 +38,12 @@ pub enum ExecutionError {
         /// What happened.
         cause: String,
     },
+    /// The caller has [cancelled](crate::CancellationToken) the execution.
+    #[error("cancelled{}", At(*.transaction))]
+    Cancelled {
+        /// Index of the first transaction that was not executed, or `None` outside of transactions.
+        transaction: Option<usize>,
+    },
 }
 
 /// " at transaction 7", or nothing.
@@ -61,13 +67,21 @@ impl ExecutionError {
         failure: &SourceFailure,
     ) -> Self {
         if let Some(cause) = failure.take() {
-            return Self::State { transaction, cause };
+            return Self::of_read(transaction, cause);
         }
         match error {
             BlockExecutionError::Validation(cause) => Self::InvalidBlock { transaction, cause },
             BlockExecutionError::Internal(cause) => {
                 Self::Internal { transaction, cause: cause.to_string() }
             }
+        }
+    }
+
+    /// A read that ended a block.
+    pub(crate) fn of_read(transaction: Option<usize>, cause: SourceError) -> Self {
+        match cause.read {
+            SourceRead::Stopped => Self::Cancelled { transaction },
+            _ => Self::State { transaction, cause },
         }
     }
 }
@@ -90,6 +104,8 @@ pub(crate) enum SourceRead {
     CodeHash(alloy_primitives::B256),
     /// The hash of a block.
     BlockHash(u64),
+    /// Nothing any more: the execution is to end here.
+    Stopped,
 }
 
 impl SourceError {
@@ -97,11 +113,19 @@ impl SourceError {
         Self { read, cause: Arc::new(cause) }
     }
 
+    /// Ends an execution that nobody wants to go on.
+    pub(crate) fn stopped() -> Self {
+        Self::new(SourceRead::Stopped, Stopped)
+    }
+
     /// The location that was read, where the read was of a location.
     pub const fn location(&self) -> Option<StateLocation> {
         match self.read {
             SourceRead::Location(location) => Some(location),
-            SourceRead::Open | SourceRead::CodeHash(_) | SourceRead::BlockHash(_) => None,
+            SourceRead::Open
+            | SourceRead::CodeHash(_)
+            | SourceRead::BlockHash(_)
+            | SourceRead::Stopped => None,
         }
     }
 
@@ -120,6 +144,7 @@ impl fmt::Display for SourceError {
             SourceRead::BlockHash(number) => {
                 write!(f, "reading the hash of block {number}: {}", self.cause)
             }
+            SourceRead::Stopped => write!(f, "{}", self.cause),
         }
     }
 }
@@ -131,6 +156,11 @@ impl Error for SourceError {
 }
 
 impl revm::context::DBErrorMarker for SourceError {}
+
+/// Why a read was not made.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the execution was stopped")]
+struct Stopped;
 
 /// Where a database leaves the failure of its source.
 ///

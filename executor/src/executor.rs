@@ -153,18 +153,20 @@ impl<B> ParallelExecutor<B> {
     }
 
     /// What the workers of a block share.
-    pub(crate) fn context(
+    pub(crate) fn context<S: StateSource>(
         &self,
         env: &EvmEnv,
         transactions: &[TxEnv],
+        source: &S,
         keeps_changes: bool,
     ) -> BlockContext {
-        let block = BlockContext::new(env, transactions, keeps_changes);
-        block.with_backend(env, self.backend.as_ref())
+        BlockContext::new(env, transactions, keeps_changes)
+            .with_backend(env, self.backend.as_ref())
+            .with_cancellation(source.cancellation())
     }
 
     /// Who learns from a block, if anybody is to.
-    fn learner<'a>(
+    pub(crate) fn learner<'a>(
         &'a self,
         planned: &mut Planned,
         block: Option<&BlockContext>,
@@ -202,13 +204,24 @@ pub(crate) fn open<S: StateSource>(source: &S) -> Result<S::Db, ExecutionError> 
     })
 }
 
+/// Refuses to begin, or to go on with, what nobody wants any more.
+pub(crate) fn unless_cancelled<S: StateSource>(
+    source: &S,
+    transaction: Option<usize>,
+) -> Result<(), ExecutionError> {
+    match source.cancellation() {
+        Some(token) if token.is_cancelled() => Err(ExecutionError::Cancelled { transaction }),
+        _ => Ok(()),
+    }
+}
+
 /// Sorts an engine's last word on a transaction into the errors of a serial run.
 fn final_error(index: usize, error: FinalError, hash: B256) -> ExecutionError {
     let transaction = Some(index);
     match error {
         FinalError::Gas(cause) => ExecutionError::InvalidBlock { transaction, cause },
         FinalError::Source(cause) | FinalError::Evm(EVMError::Database(cause)) => {
-            ExecutionError::State { transaction, cause }
+            ExecutionError::of_read(transaction, cause)
         }
         FinalError::Evm(error) => match BlockExecutionError::evm(error, hash) {
             BlockExecutionError::Validation(cause) => {

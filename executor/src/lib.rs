@@ -22,7 +22,8 @@
 //! place of its own factory. Other EVMs than mainnet's are [`backend`]s.
 //!
 //! State comes from a [`StateSource`], which opens one read handle for each worker: a closure that
-//! opens a database, or [`Shared`] for a database that all threads may read. [`sequential`] is the
+//! opens a database, or [`Shared`] for a database that all threads may read. Around one of them,
+//! [`Cancellable`] lets any thread end the execution. [`sequential`] is the
 //! same on one thread, by alloy-evm alone: the oracle that tests compare with. [`verification`]
 //! compares an output with the block's header, and two outputs with each other.
 //!
@@ -87,7 +88,7 @@
 //! # Errors and panics
 //!
 //! [`ExecutionError`] tells an invalid block, a failing state source and a broken invariant apart,
-//! and names the transaction. A worker that panics becomes [`ExecutionError::Internal`], and the
+//! and names the transaction; that the caller has cancelled the execution is none of them. A worker that panics becomes [`ExecutionError::Internal`], and the
 //! executor stays usable; a panic in the caller's own sink or observer goes on to the caller.
 //!
 //! # Observability
@@ -118,10 +119,12 @@ pub mod backend;
 mod block_db;
 mod block_executor;
 pub mod block_rules;
+mod cancellation;
 mod config;
 pub mod conflict_graph;
 mod engine;
 mod error;
+mod ethereum_factory;
 mod executor;
 mod frontier;
 mod head_start;
@@ -150,8 +153,10 @@ mod workers;
 
 pub use access_list::AccessHints;
 pub use block_executor::{Lookahead, ParallelBlockExecutor, ParallelBlockExecutorFactory, Served};
+pub use cancellation::{Cancellable, CancellationToken};
 pub use config::ExecutorConfig;
 pub use error::{ExecutionError, SourceError};
+pub use ethereum_factory::EthereumFactory;
 pub use executor::{BuiltBlock, OrderedError, ParallelExecutor, SkipReason, Skipped};
 pub use inspection::{Inspected, InspectionDb, TransactionPrestate};
 pub use multilane_state as state;

@@ -1,7 +1,7 @@
 //! The pipeline: calls the stages in order, for one list of transactions.
 
 use crate::{
-    ExecutionError, ExecutionStats, ExecutorConfig,
+    CancellationToken, ExecutionError, ExecutionStats, ExecutorConfig,
     access_list::Foretold,
     admission::GasAdmission,
     analyzer::{AccessPrediction, Analyzer, LearnedPrediction, Profile, SenderNonces},
@@ -18,10 +18,9 @@ use crate::{
     speculation::Speculation,
     stats::ExecutionMode,
     telemetry::Stage,
-    worker::PrecompileResults,
+    worker::{Accesses, PrecompileResults},
     workers::Workers,
 };
-use alloy_eips::eip7928::BlockAccessList;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256};
 use dashmap::DashMap;
@@ -81,6 +80,8 @@ pub(crate) struct BlockContext {
     backend: Option<Arc<dyn EvmBackend>>,
     /// Accounts whose precompiles keep state of their own.
     ordered: Vec<Address>,
+    /// What tells the workers to stop, if anything does.
+    cancellation: Option<CancellationToken>,
 }
 
 /// Rules that decide how values are validated and merged.
@@ -149,7 +150,19 @@ impl BlockContext {
             precompile_results: Arc::default(),
             backend: None,
             ordered: Vec::new(),
+            cancellation: None,
         }
+    }
+
+    /// The same block, until a token says stop.
+    pub(crate) fn with_cancellation(mut self, token: Option<&CancellationToken>) -> Self {
+        self.cancellation = token.cloned();
+        self
+    }
+
+    /// Whether nobody wants the block any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancellation.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// The same block, executed by another EVM if there is one.
@@ -196,14 +209,21 @@ impl BlockContext {
 
     /// Has the block's access list recorded, if that `records`, and serves speculative readers what
     /// another such list says.
-    pub(crate) fn with_access_lists(
-        mut self,
-        records: bool,
-        foretold: Option<Arc<BlockAccessList>>,
-    ) -> Self {
+    pub(crate) fn with_access_lists(mut self, records: bool, foretold: Option<Foretold>) -> Self {
         self.records_accesses = records;
-        self.foretold = foretold.map(Foretold::new);
+        self.foretold = foretold;
         self
+    }
+
+    /// Whether the execution ends at a transaction, because it shows the list to be wrong. It was
+    /// executed on final state.
+    pub(crate) fn is_list_refuted_by(&self, reader: TxIndex, accesses: &Accesses<'_>) -> bool {
+        self.foretold.as_ref().is_some_and(|list| list.is_refuted_by(reader, accesses))
+    }
+
+    /// Whether the execution has ended because the list is wrong.
+    pub(crate) fn was_list_refuted(&self) -> bool {
+        self.foretold.as_ref().is_some_and(Foretold::was_refuted)
     }
 
     /// What an access list says that speculative readers will find.

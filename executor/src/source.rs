@@ -1,6 +1,9 @@
 //! Where the parent state comes from.
 
-use crate::error::{SourceError, SourceFailure, SourceRead};
+use crate::{
+    CancellationToken,
+    error::{SourceError, SourceFailure, SourceRead},
+};
 use alloy_primitives::{Address, B256, U256};
 use multilane_state::StateLocation;
 use revm::{
@@ -30,6 +33,13 @@ pub trait StateSource: Sync {
     /// Whatever keeps the source from being read; the block then fails with
     /// [`ExecutionError::State`](crate::ExecutionError::State).
     fn open(&self) -> Result<Self::Db, Self::Error>;
+
+    /// What tells whoever executes over this source to stop, if anything does.
+    ///
+    /// Given by [`Cancellable`](crate::Cancellable); a source around another one hands it on.
+    fn cancellation(&self) -> Option<&CancellationToken> {
+        None
+    }
 }
 
 impl<F, DB, E> StateSource for F
@@ -47,8 +57,17 @@ where
 }
 
 /// A [`StateSource`] over a database that all workers read through one reference.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Shared<'a, DB>(pub &'a DB);
+
+// Not derived: a reference can be copied whatever it refers to.
+impl<DB> Clone for Shared<'_, DB> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<DB> Copy for Shared<'_, DB> {}
 
 impl<'a, DB> StateSource for Shared<'a, DB>
 where
@@ -59,6 +78,22 @@ where
 
     fn open(&self) -> Result<Self::Db, Self::Error> {
         Ok(WrapDatabaseRef(self.0))
+    }
+}
+
+/// A source that is lent.
+pub(crate) struct Lent<'a, S>(pub(crate) &'a S);
+
+impl<S: StateSource> StateSource for Lent<'_, S> {
+    type Db = S::Db;
+    type Error = S::Error;
+
+    fn open(&self) -> Result<S::Db, S::Error> {
+        self.0.open()
+    }
+
+    fn cancellation(&self) -> Option<&CancellationToken> {
+        self.0.cancellation()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Inspecting and building execute transactions more than once, and a read from a source may cost
 //! more than the execution.
 
-use crate::source::StateSource;
+use crate::{CancellationToken, source::StateSource};
 use alloy_primitives::{Address, B256, U256};
 use core::fmt;
 use dashmap::DashMap;
@@ -30,10 +30,19 @@ impl<'a, S: StateSource> CachedSource<'a, S> {
     pub(crate) fn new(source: &'a S) -> Self {
         Self { source, cache: Cache::default() }
     }
+}
 
-    /// Opens a handle on the calling thread.
-    pub(crate) fn open(&self) -> Result<CachedDb<'_, S::Db>, S::Error> {
-        Ok(CachedDb { db: self.source.open()?, cache: &self.cache })
+impl<'c, S: StateSource> StateSource for &'c CachedSource<'_, S> {
+    type Db = CachedDb<'c, S::Db>;
+    type Error = S::Error;
+
+    fn open(&self) -> Result<Self::Db, S::Error> {
+        let source: &'c CachedSource<'_, S> = self;
+        Ok(CachedDb { db: source.source.open()?, cache: &source.cache })
+    }
+
+    fn cancellation(&self) -> Option<&CancellationToken> {
+        self.source.cancellation()
     }
 }
 

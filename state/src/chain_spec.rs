@@ -25,7 +25,7 @@ pub struct ChainSpec {
 }
 
 /// Changes the EVM's configuration for a block.
-type EvmRules = fn(&mut CfgEnv<SpecId>);
+type EvmRules = fn(&Header, &mut CfgEnv<SpecId>);
 
 impl ChainSpec {
     /// Ethereum mainnet, chain id 1.
@@ -131,10 +131,11 @@ impl ChainSpec {
         })
     }
 
-    /// Lets `rules` change the EVM's configuration of every block: its gas table, its limits, the
-    /// parts of a fork that are switched on. For drafts of forks, and chains with rules of their own.
+    /// Lets `rules` change the EVM's configuration of every block, by its header: its gas table, its
+    /// limits, the parts of a fork that are switched on. For drafts of forks, and chains with rules
+    /// of their own.
     #[must_use]
-    pub const fn with_evm_rules(mut self, rules: fn(&mut CfgEnv<SpecId>)) -> Self {
+    pub const fn with_evm_rules(mut self, rules: fn(&Header, &mut CfgEnv<SpecId>)) -> Self {
         self.evm_rules = Some(rules);
         self
     }
@@ -157,7 +158,7 @@ impl ChainSpec {
         let blob_params = self.blob_params(header.timestamp);
         let mut env = EvmEnv::for_eth_block(header, self, self.chain_id, blob_params);
         if let Some(change) = self.evm_rules {
-            change(&mut env.cfg_env);
+            change(header, &mut env.cfg_env);
         }
         env
     }

@@ -158,7 +158,7 @@ impl Verdict {
         self.push_all(
             name,
             execution.differences.iter().map(|difference| {
-                let Difference { place, sequential, parallel } = difference;
+                let Difference { place, sequential, parallel, .. } = difference;
                 let transaction = match place {
                     DifferencePlace::Receipt { transaction, .. } => Some(*transaction),
                     _ => None,

@@ -3,8 +3,12 @@
 //! A thread of its own plays the calling thread of the engine: it works like the others, and sends
 //! final results over a bounded channel. A client that goes away ends it.
 
-use super::{judge::NotedSource, prospect::speculate};
-use crate::{ParallelExecutor, StateSource};
+use super::{
+    Listener,
+    judge::NotedSource,
+    prospect::{speculate, tell},
+};
+use crate::{ExecutionStats, ParallelExecutor, StateSource};
 use alloy_evm::EvmEnv;
 use revm::{
     context::TxEnv,
@@ -44,10 +48,14 @@ impl Ahead {
         before: CacheState,
         transactions: Arc<[TxEnv]>,
         source: NotedSource<S>,
+        listener: Option<Listener>,
     ) -> Option<Self> {
         let (sender, results) = mpsc::sync_channel(WAITING_MAX);
         let own = Arc::clone(&transactions);
-        let run = move || send_results(&executor, &env, before, &own, &source, &sender);
+        let run = move || {
+            let stats = send_results(&executor, &env, before, &own, &source, &sender);
+            tell(listener.as_ref(), stats);
+        };
         let thread = thread::Builder::new().name("multilane-ahead".to_string()).spawn(run).ok()?;
         Some(Self { transactions, results: Some(results), next: 0, thread: Some(thread) })
     }
@@ -86,11 +94,10 @@ fn send_results<S: StateSource, B>(
     transactions: &[TxEnv],
     source: &NotedSource<S>,
     results: &SyncSender<Final>,
-) {
-    speculate(executor, env, transactions, source, || Some(before), &mut |_, last| match results
-        .send(last)
-    {
+) -> Option<ExecutionStats> {
+    let mut send = |_, last| match results.send(last) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
-    });
+    };
+    speculate(executor, env, transactions, source, || Some(before), &mut send)
 }

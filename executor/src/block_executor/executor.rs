@@ -1,9 +1,8 @@
 //! The executor of one block.
 
 use super::{ahead::Ahead, judge::Judge, prospect::Prospect};
-use crate::StateSource;
-use alloy_consensus::{Transaction, TransactionEnvelope};
-use alloy_eips::Encodable2718;
+use crate::{EthereumFactory, StateSource};
+use alloy_consensus::TransactionEnvelope;
 use alloy_evm::{
     Evm, EvmFactory, FromRecoveredTx, FromTxWithEncoded, RecoveredTx,
     block::{
@@ -15,9 +14,8 @@ use alloy_evm::{
 use core::fmt;
 use revm::{
     Inspector,
-    context::{BlockEnv, TxEnv},
+    context::TxEnv,
     context_interface::result::{HaltReason, ResultAndState},
-    primitives::hardfork::SpecId,
 };
 use std::ops::ControlFlow;
 
@@ -53,18 +51,8 @@ where
 
 impl<F, S, B, DB, I, T> ParallelBlockExecutor<'_, F, S, B, DB, I>
 where
-    F: BlockExecutorFactory<
-            Transaction = T,
-            TxExecutionResult = EthTxResult<HaltReason, T::TxType>,
-            EvmFactory: EvmFactory<
-                Tx = TxEnv,
-                HaltReason = HaltReason,
-                Spec = SpecId,
-                BlockEnv = BlockEnv,
-            >,
-        >,
-    T: TransactionEnvelope + Transaction + Encodable2718,
-    T::TxType: Send + 'static,
+    F: EthereumFactory<Transaction = T>,
+    T: TransactionEnvelope,
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     S: StateSource + Send + 'static,
     B: 'static,
@@ -128,18 +116,8 @@ where
 
 impl<F, S, B, DB, I, T> BlockExecutor for ParallelBlockExecutor<'_, F, S, B, DB, I>
 where
-    F: BlockExecutorFactory<
-            Transaction = T,
-            TxExecutionResult = EthTxResult<HaltReason, T::TxType>,
-            EvmFactory: EvmFactory<
-                Tx = TxEnv,
-                HaltReason = HaltReason,
-                Spec = SpecId,
-                BlockEnv = BlockEnv,
-            >,
-        >,
-    T: TransactionEnvelope + Transaction + Encodable2718,
-    T::TxType: Send + 'static,
+    F: EthereumFactory<Transaction = T>,
+    T: TransactionEnvelope,
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     S: StateSource + Send + 'static,
     B: 'static,

@@ -6,7 +6,7 @@
 //! earlier blocks are not, so the source's handles note them.
 
 use super::Counts;
-use crate::{StateSource, admission::GasAdmission};
+use crate::{CancellationToken, StateSource, admission::GasAdmission};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use core::fmt;
@@ -163,6 +163,10 @@ impl<S: StateSource> StateSource for NotedSource<S> {
 
     fn open(&self) -> Result<Self::Db, S::Error> {
         Ok(NotedDb { db: self.source.open()?, hashes: self.hashes.clone() })
+    }
+
+    fn cancellation(&self) -> Option<&CancellationToken> {
+        self.source.cancellation()
     }
 }
 

@@ -15,24 +15,16 @@ mod prospect;
 
 pub use executor::ParallelBlockExecutor;
 
-use crate::{ParallelExecutor, StateSource, backend::Mainnet};
-use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
-use alloy_eips::Encodable2718;
+use crate::{EthereumFactory, ExecutionStats, ParallelExecutor, StateSource, backend::Mainnet};
+use alloy_consensus::{TransactionEnvelope, transaction::Recovered};
 use alloy_evm::{
     EvmEnv, EvmFactory, FromRecoveredTx, FromTxWithEncoded,
     block::{BlockExecutorFactory, StateDB},
-    eth::EthTxResult,
 };
 use core::fmt;
 use judge::Judge;
 use prospect::Prospect;
-use revm::{
-    Inspector,
-    context::{BlockEnv, TxEnv},
-    context_interface::result::HaltReason,
-    inspector::NoOpInspector,
-    primitives::hardfork::SpecId,
-};
+use revm::{Inspector, context::TxEnv, inspector::NoOpInspector};
 use std::{
     any::TypeId,
     sync::{
@@ -60,6 +52,8 @@ use std::{
 /// EVM, account by account and slot by slot: the database sees the reads of a serial run, and has
 /// the last word. A source that lags behind costs speed, as [`served`](Self::served) shows.
 ///
+/// An executor that has a [profile](ParallelExecutor::with_profile) learns from the blocks here too.
+///
 /// The workers run the EVM of the [`ParallelExecutor`], under the rules of the client's. Whatever
 /// else the client has changed in its EVM after creating it (wrapped precompiles, for instance) is
 /// used by the wrapped executor alone. A factory that executes transactions in a way of its own, in
@@ -69,7 +63,11 @@ pub struct ParallelBlockExecutorFactory<F, P, B = Mainnet> {
     executor: Arc<ParallelExecutor<B>>,
     blocks: P,
     counts: Counts,
+    listener: Option<Listener>,
 }
+
+/// Who is told of each block that was executed ahead.
+type Listener = Arc<dyn Fn(&ExecutionStats) + Send + Sync>;
 
 /// What is known of a block before it is executed.
 #[derive(Clone, Debug)]
@@ -79,7 +77,8 @@ pub struct Lookahead<S> {
 }
 
 impl<S> Lookahead<S> {
-    /// The parent state is to be had from `source`.
+    /// The parent state is to be had from `source`. One that can be
+    /// [cancelled](crate::Cancellable) ends what runs ahead, and not the client's block.
     pub fn new(source: S) -> Self {
         Self { source, transactions: [].into() }
     }
@@ -126,7 +125,22 @@ impl<F, P, B> ParallelBlockExecutorFactory<F, P, B> {
         F: BlockExecutorFactory,
         P: Fn(&EvmEnv, &F::ExecutionCtx<'_>) -> Option<Lookahead<S>>,
     {
-        Self { inner, executor, blocks, counts: Counts::default() }
+        Self { inner, executor, blocks, counts: Counts::default(), listener: None }
+    }
+
+    /// Tells `listener` how each block went that was executed ahead, or that was judged not to be
+    /// worth it ([`ExecutionStats::mode`]).
+    ///
+    /// It is called when the last result is there, before the client has finished the block: on the
+    /// client's thread in `execute_block`, on a thread of its own otherwise. A block that the client
+    /// gives up, or that is invalid, is not told of.
+    #[must_use]
+    pub fn with_stats(
+        mut self,
+        listener: impl Fn(&ExecutionStats) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
     }
 
     /// The factory that is wrapped.
@@ -146,18 +160,8 @@ impl<F, P, B> ParallelBlockExecutorFactory<F, P, B> {
 
 impl<F, P, S, B, T> BlockExecutorFactory for ParallelBlockExecutorFactory<F, P, B>
 where
-    F: BlockExecutorFactory<
-            Transaction = T,
-            TxExecutionResult = EthTxResult<HaltReason, T::TxType>,
-            EvmFactory: EvmFactory<
-                Tx = TxEnv,
-                HaltReason = HaltReason,
-                Spec = SpecId,
-                BlockEnv = BlockEnv,
-            >,
-        >,
-    T: TransactionEnvelope + Transaction + Encodable2718,
-    T::TxType: Send + 'static,
+    F: EthereumFactory<Transaction = T>,
+    T: TransactionEnvelope,
     TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
     P: Fn(&EvmEnv, &F::ExecutionCtx<'_>) -> Option<Lookahead<S>> + 'static,
     S: StateSource + Send + 'static,
@@ -195,6 +199,7 @@ where
             context: context.clone(),
             env,
             known,
+            listener: self.listener.clone(),
         });
         ParallelBlockExecutor::new(self.inner.create_executor(evm, context), prospect, judge)
     }

@@ -1,11 +1,16 @@
 //! A block that can be executed on several threads: what that takes besides its transactions.
 
 use super::{
-    Lookahead,
+    Listener, Lookahead,
     ahead::Ahead,
     judge::{BlockHashes, NotedSource},
 };
-use crate::{ExecutionMode, ParallelExecutor, StateSource, error::SourceFailure, source::SourceDb};
+use crate::{
+    ExecutionMode, ExecutionStats, ParallelExecutor, StateSource,
+    error::SourceFailure,
+    source::{Lent, SourceDb},
+    telemetry,
+};
 use alloy_evm::{
     Evm, EvmEnv, EvmFactory,
     block::{BlockExecutor, BlockExecutorFactory},
@@ -30,6 +35,7 @@ pub(super) struct Prospect<'a, F: BlockExecutorFactory, S, B> {
     pub(super) context: F::ExecutionCtx<'a>,
     pub(super) env: EvmEnv,
     pub(super) known: Lookahead<S>,
+    pub(super) listener: Option<Listener>,
 }
 
 /// The environment that an EVM executes in.
@@ -59,9 +65,10 @@ where
         hashes: BlockHashes,
         deliver: &mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
     ) {
-        let source = NotedSource::new(|| self.known.source.open(), hashes);
+        let source = NotedSource::new(Lent(&self.known.source), hashes);
         let before = || self.state_before();
-        speculate(self.executor, &self.env, transactions, &source, before, deliver);
+        let stats = speculate(self.executor, &self.env, transactions, &source, before, deliver);
+        tell(self.listener.as_ref(), stats);
     }
 
     /// Starts executing the transactions that are known, if there is anything to gain.
@@ -74,9 +81,9 @@ where
             return None;
         }
         let before = self.state_before()?;
-        let Self { executor, env, known: Lookahead { source, transactions }, .. } = self;
+        let Self { executor, env, known: Lookahead { source, transactions }, listener, .. } = self;
         let source = NotedSource::new(source, hashes);
-        Ahead::start(Arc::clone(executor), env, before, transactions, source)
+        Ahead::start(Arc::clone(executor), env, before, transactions, source, listener)
     }
 
     /// What the block changes before its first transaction, or `None` if that cannot be told.
@@ -98,7 +105,7 @@ where
 
 /// Executes transactions after the changes that come before the first of them, and hands over their
 /// results in order, as far as it gets. Where threads are not worth it, or nobody can tell `before`,
-/// that is nowhere.
+/// that is nowhere. Gives the statistics of a block that was executed to its end, or not at all.
 pub(super) fn speculate<S: StateSource, B>(
     executor: &ParallelExecutor<B>,
     env: &EvmEnv,
@@ -106,16 +113,43 @@ pub(super) fn speculate<S: StateSource, B>(
     source: &NotedSource<S>,
     before: impl FnOnce() -> Option<CacheState>,
     deliver: &mut dyn FnMut(usize, ResultAndState<HaltReason>) -> ControlFlow<()>,
-) {
+) -> Option<ExecutionStats> {
+    let number = env.block_env.number;
+    let _block = telemetry::enter_block("block_executor", number, Some(transactions.len()));
     let mut planned = executor.plan(transactions, env, source);
     if let ExecutionMode::Sequential(_) = planned.stats.mode {
-        return;
+        return Some(planned.stats);
     }
-    let Some(before) = before() else { return };
-    let block = executor.context(env, transactions, true);
+    let before = before()?;
+    let block = executor.context(env, transactions, source, true);
     block.seed(&before);
+    let mut learner = executor.learner(&mut planned, None, env, transactions);
+    let mut delivered = 0;
+    let mut deliver = |index, last| {
+        if let Some(learner) = &mut learner {
+            learner.consider(index, &last);
+        }
+        delivered += 1;
+        deliver(index, last)
+    };
     // Whatever fails here, the client runs into by itself if it is real.
-    let _ = executor.execution(&block, env, transactions).stream(&mut planned, source, deliver);
+    let run = executor.execution(&block, env, transactions);
+    run.stream(&mut planned, source, &mut deliver).ok()?;
+    if delivered < transactions.len() {
+        return None;
+    }
+    if let Some(learner) = learner {
+        learner.learn(executor.workers());
+    }
+    telemetry::executed(&planned.stats);
+    Some(planned.stats)
+}
+
+/// Tells whoever listens how a block went.
+pub(super) fn tell(listener: Option<&Listener>, stats: Option<ExecutionStats>) {
+    if let (Some(listener), Some(stats)) = (listener, stats) {
+        listener(&stats);
+    }
 }
 
 impl<F: BlockExecutorFactory, S, B> fmt::Debug for Prospect<'_, F, S, B> {

@@ -8,14 +8,15 @@
 
 use super::{ParallelExecutor, final_error, open, to_tx_env};
 use crate::{
-    ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
+    CancellationToken, ExecutionError, ExecutionMode, ExecutionStats, SequentialReason,
+    StateSource,
     admission::GasAdmission,
     error::SourceFailure,
     parallel_map::parallel_map,
-    pipeline::{BlockContext, Execution},
+    pipeline::Execution,
     sequential,
     source::SourceDb,
-    source_cache::CachedSource,
+    source_cache::{CachedDb, CachedSource},
     state_history::{StateAt, StateHistory},
     telemetry::{self, Stage},
 };
@@ -119,7 +120,7 @@ impl ParallelExecutor {
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut state = State::builder()
-            .with_database(SourceDb::new(open(&|| source.open())?, failure.clone()))
+            .with_database(SourceDb::new(open(&&source)?, failure.clone()))
             .with_bundle_update()
             .with_bal_builder_if(records)
             .build();
@@ -145,7 +146,7 @@ impl ParallelExecutor {
                 break;
             }
             let position = built.transactions.len();
-            let parent = || source.open().map(|db| StateAt::new(&history, position, db));
+            let parent = Parent { source: &source, history: &history, position };
             let ran = self.run_window(&env, &window, candidates.admission, &history, &parent)?;
             absorb(&mut stats, &ran.stats);
             let mut window = window.into_iter();
@@ -199,7 +200,7 @@ impl ParallelExecutor {
     ) -> Result<WindowEnd, ExecutionError> {
         let tx_envs =
             parallel_map(self.workers(), window, |_, candidate| to_tx_env(&candidate.transaction));
-        let block = BlockContext::new(env, &tx_envs, true);
+        let block = self.context(env, &tx_envs, parent, true);
         // Code of earlier windows is new in the block too, and travels with its accounts.
         history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code));
         let mut planned = self.plan(&tx_envs, env, parent);
@@ -239,6 +240,27 @@ impl From<BlockValidationError> for SkipReason {
             } => Self::Gas { limit, available },
             error => Self::Invalid(error),
         }
+    }
+}
+
+/// The state that a window's first candidate finds.
+struct Parent<'a, S> {
+    source: &'a CachedSource<'a, S>,
+    history: &'a StateHistory,
+    /// How many transactions are in the block.
+    position: usize,
+}
+
+impl<'a, S: StateSource> StateSource for Parent<'a, S> {
+    type Db = StateAt<'a, CachedDb<'a, S::Db>>;
+    type Error = S::Error;
+
+    fn open(&self) -> Result<Self::Db, S::Error> {
+        self.source.open().map(|db| StateAt::new(self.history, self.position, db))
+    }
+
+    fn cancellation(&self) -> Option<&CancellationToken> {
+        self.source.cancellation()
     }
 }
 

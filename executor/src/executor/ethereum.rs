@@ -3,9 +3,10 @@
 //! What the protocol does before the first transaction and after the last one is alloy-evm's; the
 //! transactions in between, their receipts and the bundle are ours.
 
-use super::{ParallelExecutor, final_error, open, to_tx_env};
+use super::{ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
 use crate::{
     AccessHints, ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
+    access_list::Foretold,
     admission::GasAdmission,
     block_db::BlockDb,
     error::SourceFailure,
@@ -27,7 +28,7 @@ use alloy_evm::{
 use alloy_hardforks::EthereumHardforks;
 use multilane_state::{BlockInput, BlockOutput, ChainSpec, access_list::AccessJournal};
 use revm::state::EvmState;
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 /// Looks at the finalized state changes of a transaction.
 type Observe<'a> = &'a mut dyn FnMut(usize, &EvmState);
@@ -55,7 +56,9 @@ impl ParallelExecutor {
     ///
     /// As [`execute_block`](Self::execute_block). Besides, an enforced list that is not exactly that
     /// of the block is [`ExecutionError::InvalidBlock`], with the first transaction that differs and
-    /// an [`AccessListError`](crate::state::access_list::AccessListError) that names the location.
+    /// an [`AccessListError`](crate::state::access_list::AccessListError) that names the location. A
+    /// list that no block could have is refused before anything is executed; one that misleads an
+    /// execution ends the block there. What else is wrong with it shows in the end.
     pub fn execute_block_hinted<S: StateSource>(
         &self,
         chain: &ChainSpec,
@@ -90,9 +93,24 @@ impl ParallelExecutor {
         hints: &AccessHints,
         observe: Option<Observe<'_>>,
     ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
+        let (number, transactions) = (input.header.number, input.transactions.len());
+        let _block = telemetry::enter_block("execute_block", number, Some(transactions));
+        hints.check_form(transactions)?;
+        self.execute_listed(chain, input, source, (hints, hints.enforced().is_some()), observe)
+    }
+
+    /// Executes a block, of whose list `ends_early` says whether the execution is to end where it
+    /// turns out wrong.
+    fn execute_listed<S: StateSource>(
+        &self,
+        chain: &ChainSpec,
+        input: &BlockInput,
+        source: &S,
+        (hints, ends_early): (&AccessHints, bool),
+        observe: Option<Observe<'_>>,
+    ) -> Result<(BlockOutput, ExecutionStats), ExecutionError> {
         let transactions = &input.transactions;
-        let number = input.header.number;
-        let _block = telemetry::enter_block("execute_block", number, Some(transactions.len()));
+        unless_cancelled(source, None)?;
         let records = self.config.access_lists
             || hints.enforced().is_some()
             || sequential::commits_to_access_list(chain, input);
@@ -116,10 +134,11 @@ impl ParallelExecutor {
             return execute_small(chain, input, source, observe, planned.stats);
         }
 
-        let block = BlockContext::new(&env, &tx_envs, observe.is_some()).with_access_lists(
-            records,
-            hints.list().filter(|_| mode == ExecutionMode::Parallel).cloned(),
-        );
+        let foretold = hints.list().filter(|_| mode == ExecutionMode::Parallel);
+        let foretold = foretold.map(|list| Foretold::new(Arc::clone(list), ends_early));
+        let block = self
+            .context(&env, &tx_envs, source, observe.is_some())
+            .with_access_lists(records, foretold);
         let failure = SourceFailure::default();
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         let mut db = BlockDb::new(&block, open(source)?, failure.clone());
@@ -159,6 +178,12 @@ impl ParallelExecutor {
         if let Some((index, cause)) = failure {
             let journal = changes.take_journal();
             access_list(&block, journal, hints, transactions.len(), Some(index))?;
+            if block.was_list_refuted() {
+                // Not by anything that it says: it does not tell an empty account from an absent
+                // one, nor what the end of a contract wipes. The whole block has to decide. Nobody
+                // has observed anything: where there is a list there is no observer.
+                return self.execute_listed(chain, input, source, (hints, false), None);
+            }
             return Err(final_error(index, cause, *transactions[index].hash()));
         }
 

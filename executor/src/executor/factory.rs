@@ -1,8 +1,8 @@
 //! Whole blocks through any alloy-evm block executor that speaks Ethereum's transactions.
 
-use super::{ParallelExecutor, final_error, open, to_tx_env};
+use super::{ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
 use crate::{
-    ExecutionError, ExecutionStats, StateSource,
+    EthereumFactory, ExecutionError, ExecutionStats, StateSource,
     admission::GasAdmission,
     error::SourceFailure,
     parallel_map::parallel_map,
@@ -11,25 +11,23 @@ use crate::{
     stats::ExecutionMode,
     telemetry::{self, Stage},
 };
-use alloy_consensus::{Transaction, TransactionEnvelope, transaction::Recovered};
-use alloy_eips::Encodable2718;
+use alloy_consensus::{TransactionEnvelope, transaction::Recovered};
 use alloy_evm::{
     Evm, EvmEnv, EvmFactory, FromRecoveredTx, FromTxWithEncoded,
-    block::{BlockExecutionResult, BlockExecutor, BlockExecutorFactory},
+    block::{BlockExecutionResult, BlockExecutor},
     eth::EthTxResult,
 };
 use multilane_state::multi_version::CommittedChanges;
 use revm::{
-    context::{BlockEnv, TxEnv},
+    context::TxEnv,
     context_interface::result::{HaltReason, ResultAndState},
     database::{BundleState, State, states::bundle_state::BundleRetention},
-    primitives::hardfork::SpecId,
     state::EvmState,
 };
 use std::ops::ControlFlow;
 
 impl<B> ParallelExecutor<B> {
-    /// Executes a whole block through an alloy-evm [`BlockExecutorFactory`].
+    /// Executes a whole block through an alloy-evm `BlockExecutorFactory`, an [`EthereumFactory`].
     ///
     /// The factory's executor does what it does in a serial run (changes before the first
     /// transaction, commits in order, receipts, changes after the last one); the transactions
@@ -54,18 +52,8 @@ impl<B> ParallelExecutor<B> {
         mut observe: impl FnMut(usize, &EvmState),
     ) -> Result<(BlockExecutionResult<F::Receipt>, BundleState, ExecutionStats), ExecutionError>
     where
-        F: BlockExecutorFactory<
-                Transaction = T,
-                TxExecutionResult = EthTxResult<HaltReason, T::TxType>,
-                EvmFactory: EvmFactory<
-                    Tx = TxEnv,
-                    HaltReason = HaltReason,
-                    Spec = SpecId,
-                    BlockEnv = BlockEnv,
-                >,
-            >,
-        T: TransactionEnvelope + Transaction + Encodable2718 + Sync,
-        T::TxType: Send + 'static,
+        F: EthereumFactory<Transaction = T>,
+        T: TransactionEnvelope + Sync,
         TxEnv: FromRecoveredTx<T> + FromTxWithEncoded<T>,
         S: StateSource,
     {
@@ -90,6 +78,7 @@ impl<B> ParallelExecutor<B> {
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             let stage = Stage::Execute.enter();
             for (index, transaction) in transactions.iter().enumerate() {
+                unless_cancelled(source, Some(index))?;
                 let result = executor
                     .execute_transaction_without_commit(transaction)
                     .map_err(|e| ExecutionError::from_block_error(e, Some(index), &failure))?;
@@ -102,7 +91,7 @@ impl<B> ParallelExecutor<B> {
             planned.stats.executions = transactions.len();
             planned.stats.execution_time = stage.elapsed();
         } else {
-            let block = self.context(&env, &tx_envs, true);
+            let block = self.context(&env, &tx_envs, source, true);
             block.seed(&executor.evm().db().cache);
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();

@@ -4,7 +4,7 @@
 //! settles whether the block is valid. In the second nothing depends on anything: each transaction
 //! is executed once more, with its inspector, on the state that the first pass says it found.
 
-use super::{OrderedError, ParallelExecutor, final_error, open, to_tx_env};
+use super::{OrderedError, ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
 use crate::{
     ExecutionError, ExecutionStats, StateSource,
     engine::panic_message,
@@ -63,8 +63,8 @@ impl ParallelExecutor {
         I: for<'db> Inspector<InspectionContext<'db, S::Db>> + Send,
     {
         let source = CachedSource::new(source);
-        let cached = || source.open();
-        let mut history = history_before(chain, block, &source).map_err(OrderedError::Execution)?;
+        let cached = &source;
+        let mut history = history_before(chain, block, cached).map_err(OrderedError::Execution)?;
         let executed = self
             .execute_block_observed(chain, block, &cached, |index, changes| {
                 history.record(index + 1, changes);
@@ -94,6 +94,7 @@ impl ParallelExecutor {
             start,
             |evm, index: usize| {
                 guarded(Some(index), || {
+                    unless_cancelled(&cached, Some(index))?;
                     let tx = &block.transactions[index];
                     evm.inspect(index, to_tx_env(tx), inspector(index))
                         .map_err(|error| final_error(index, FinalError::Evm(error), *tx.hash()))
@@ -116,7 +117,7 @@ fn history_before<S: StateSource>(
     source: &CachedSource<'_, S>,
 ) -> Result<StateHistory, ExecutionError> {
     let failure = SourceFailure::default();
-    let parent = SourceDb::new(open(&|| source.open())?, failure.clone());
+    let parent = SourceDb::new(open(&source)?, failure.clone());
     let mut state = State::builder().with_database(parent).build();
     let evm = EthEvmFactory::default().create_evm(&mut state, chain.evm_env(&block.header));
     sequential::block_executor_factory(chain)

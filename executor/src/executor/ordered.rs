@@ -46,7 +46,7 @@ impl<B> ParallelExecutor<B> {
             env.block_env.number,
             Some(transactions.len()),
         );
-        let block = self.context(env, transactions, true);
+        let block = self.context(env, transactions, source, true);
         let mut planned = self.plan(transactions, env, source);
         let mut learner = self.learner(&mut planned, Some(&block), env, transactions);
         let mut refused = None;
@@ -103,7 +103,7 @@ impl<B> ParallelExecutor<B> {
             env.block_env.number,
             Some(transactions.len()),
         );
-        let block = self.context(env, transactions, false);
+        let block = self.context(env, transactions, &Shared(db), false);
         let mut planned = self.plan(transactions, env, &Shared(db));
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
         let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;

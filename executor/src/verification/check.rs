@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 /// One commitment of a header, and whether the block and its execution honour it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Check {
     /// What was checked.
     pub kind: CheckKind,

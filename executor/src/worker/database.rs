@@ -124,9 +124,17 @@ where
         Ok(&mut reads[last])
     }
 
+    /// The worker's source, for a read that may take its time, unless the execution is to end.
+    fn source(&mut self) -> Result<&mut DB, SourceError> {
+        if self.block.is_cancelled() {
+            return Err(SourceError::stopped());
+        }
+        Ok(&mut self.source)
+    }
+
     fn load_account(&mut self, entry: &AccountEntry) -> Result<Option<AccountValue>, SourceError> {
         let address = entry.address();
-        let info = self.source.basic(address).map_err(|cause| {
+        let info = self.source()?.basic(address).map_err(|cause| {
             SourceError::new(SourceRead::Location(StateLocation::Account(address)), cause)
         })?;
         let value = info.as_ref().map(AccountValue::from);
@@ -169,7 +177,7 @@ where
             Some(value) => value,
             None => {
                 let address = account.address();
-                let value = self.source.storage(address, key).map_err(|cause| {
+                let value = self.source()?.storage(address, key).map_err(|cause| {
                     SourceError::new(SourceRead::Location(StateLocation::Slot(address, key)), cause)
                 })?;
                 entry.load(value);
@@ -205,7 +213,7 @@ where
         let code = match self.block.new_code(&code_hash).or_else(foretold) {
             Some(code) => code,
             None => self
-                .source
+                .source()?
                 .code_by_hash(code_hash)
                 .map_err(|cause| SourceError::new(SourceRead::CodeHash(code_hash), cause))?,
         };
@@ -238,7 +246,7 @@ where
             return Ok(*hash);
         }
         let hash = self
-            .source
+            .source()?
             .block_hash(number)
             .map_err(|cause| SourceError::new(SourceRead::BlockHash(number), cause))?;
         self.block_hashes.insert(number, hash);

@@ -112,6 +112,14 @@ pub(crate) struct TxOutcome<'block> {
     pub(crate) accesses: Accesses<'block>,
 }
 
+impl TxOutcome<'_> {
+    /// Of a transaction that is not to be executed any more.
+    fn stopped() -> Self {
+        let result = Err(EVMError::Database(SourceError::stopped()));
+        Self { result, accesses: Accesses::default() }
+    }
+}
+
 /// A transaction that ran.
 pub(crate) struct Executed {
     pub(crate) result: ExecutionResult<HaltReason>,
@@ -220,6 +228,17 @@ where
         tx: &TxEnv,
         at_frontier: bool,
     ) -> TxOutcome<'block> {
+        if self.block.is_cancelled() {
+            return TxOutcome::stopped();
+        }
+        let outcome = self.run(index, tx, at_frontier);
+        if at_frontier && self.block.is_list_refuted_by(index, &outcome.accesses) {
+            return TxOutcome::stopped();
+        }
+        outcome
+    }
+
+    fn run(&mut self, index: TxIndex, tx: &TxEnv, at_frontier: bool) -> TxOutcome<'block> {
         self.executions += 1;
         if let Some(outcome) = self.transfer(index, tx, at_frontier) {
             return outcome;

@@ -25,7 +25,12 @@ where
     Recovered::new_unchecked(signed.into(), from)
 }
 
-fn payment(from: Address, nonce: u64, gas_limit: u64, value: u128) -> Recovered<TxEnvelope> {
+pub(crate) fn payment(
+    from: Address,
+    nonce: u64,
+    gas_limit: u64,
+    value: u128,
+) -> Recovered<TxEnvelope> {
     let to = TxKind::Call(person(9, 9));
     let (gas_price, value, input) = (GAS_PRICE, U256::from(value), Bytes::new());
     signed(from, TxLegacy { chain_id: None, nonce, gas_price, gas_limit, to, value, input })

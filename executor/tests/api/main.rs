@@ -7,10 +7,12 @@
 mod backends;
 mod block_factory;
 mod building;
+mod cancellation;
 mod concurrency;
 #[path = "../differential/contracts.rs"]
 mod contracts;
 mod drop_in;
+mod enforced_lists;
 mod hooked;
 mod inspection;
 mod ordered;

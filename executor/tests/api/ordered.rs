@@ -2,15 +2,17 @@
 
 use crate::{
     THREADS, forced,
+    hooked::Hooked,
     serial::{self, assert_same_result},
     watchdog::Watchdog,
-    workload::Workload,
+    workload::{ETHER, Workload, person},
 };
 use multilane::{ExecutionMode, ExecutorConfig, OrderedError, ParallelExecutor, Shared};
 use revm::context_interface::result::{HaltReason, ResultAndState};
 use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -161,6 +163,49 @@ fn a_slow_sink_loses_nothing() {
             )
             .expect("the block is valid");
         assert_eq!(next, expected.len());
+    }
+}
+
+/// While a sink is busy the workers run ahead, but not further than a few thousand results that wait
+/// for it: what they have done and nobody takes is memory.
+#[test]
+fn workers_wait_for_a_sink_that_stands_still() {
+    const PAYMENTS: usize = 6_000;
+    /// Results that may wait, and transactions that may be begun.
+    const AHEAD_MAX: usize = 4_096;
+    let _watchdog = Watchdog::new("back-pressure");
+    let mut workload = Workload::empty();
+    for id in 0..PAYMENTS {
+        workload.fund(person(0x5E, id), ETHER);
+        workload.pay(person(0x5E, id), person(0xF0, id), 1);
+    }
+    for threads in [2, 4] {
+        // Two accounts a payment are read, and the beneficiary's.
+        let reads = AtomicUsize::new(0);
+        let hook = |_| {
+            reads.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let db = Hooked { db: &workload.prestate, hook };
+        let begun = || reads.load(Ordering::Relaxed) / 2;
+        let mut handed_over = 0;
+        let sink = |index: usize, _| {
+            handed_over += 1;
+            // Stands still until the others do.
+            let mut before = 0;
+            while index == 0 && begun() < PAYMENTS && (begun() < AHEAD_MAX || begun() > before) {
+                before = begun();
+                thread::sleep(Duration::from_millis(50));
+            }
+            if index == 0 {
+                assert!((AHEAD_MAX..=AHEAD_MAX + 1).contains(&begun()), "{} begun", begun());
+            }
+            Ok::<_, Infallible>(())
+        };
+        forced(threads)
+            .execute_ordered(&workload.env(), &workload.tx_envs(), &Shared(&db), sink)
+            .expect("the block is valid");
+        assert_eq!(handed_over, PAYMENTS);
     }
 }
 

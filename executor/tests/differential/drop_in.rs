@@ -19,8 +19,8 @@ use alloy_evm::{
 };
 use alloy_primitives::{Address, U256};
 use multilane::{
-    ExecutorConfig, Lookahead, ParallelBlockExecutorFactory, ParallelExecutor,
-    verification::compare_outputs,
+    ExecutionMode, ExecutorConfig, Lookahead, ParallelBlockExecutorFactory, ParallelExecutor,
+    analyzer::Profile, verification::compare_outputs,
 };
 use multilane_fixtures::{
     archive::ArchivedBlock,
@@ -29,7 +29,12 @@ use multilane_fixtures::{
 use multilane_state::{BlockInput, BlockOutput, ChainSpec};
 use proptest::prelude::*;
 use revm::{DatabaseRef, database::WrapDatabaseRef, state::AccountInfo};
-use std::{borrow::Cow, convert::Infallible, fmt::Debug, sync::Arc};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
@@ -164,6 +169,49 @@ fn generated_workloads() {
         let (ready, serial) =
             check(name, (&chain, &block), &prestate, &source, (&Style::ALL, &[2, 4]));
         assert!(ready > 0 && serial == 0, "{name}: {ready} results were ready, {serial} not");
+    }
+}
+
+/// A client gets at what an execution tells about itself, and its executor learns.
+#[test]
+fn statistics_are_told_and_a_profile_learns() {
+    let Some(WorkloadBlock { chain, block, prestate, .. }) =
+        workloads::generate(Workload::by_name("erc20").expect("the workload exists"), 7)
+    else {
+        return;
+    };
+    let (count, source) = (block.transactions.len(), Arc::new(prestate.clone()));
+    for (style, threads) in [(Style::WholeBlock, 1), (Style::WholeBlock, 3), (Style::OneByOne, 3)] {
+        let profile = Arc::new(Profile::new());
+        let config = ExecutorConfig::new().with_threads(threads).with_allow_sequential(false);
+        let executor = ParallelExecutor::new(config).expect("threads can be started");
+        let executor = Arc::new(executor.with_profile(Arc::clone(&profile)));
+        let (transactions, source) = (block.transactions.clone(), Arc::clone(&source));
+        let known = move |_: &EvmEnv, _: &EthBlockExecutionCtx<'_>| {
+            let source = Arc::clone(&source);
+            let open = move || Ok::<_, Infallible>(WrapDatabaseRef(Arc::clone(&source)));
+            Some(Lookahead::new(open).with_transactions(&transactions))
+        };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&told);
+        let factory = ParallelBlockExecutorFactory::new(eth(&chain), executor, known)
+            .with_stats(move |stats| note.lock().unwrap().push(stats.clone()));
+        let db = WrapDatabaseRef(&prestate);
+        import(
+            &factory,
+            chain.evm_env(&block.header),
+            context(&block),
+            &block.transactions,
+            db,
+            style,
+        )
+        .expect("the block is valid");
+        let told = told.lock().unwrap();
+        let [stats] = &told[..] else { panic!("{style:?}: {told:?}") };
+        assert_eq!((stats.threads, stats.transactions), (threads, count), "{style:?}");
+        assert_eq!(stats.mode, ExecutionMode::Parallel);
+        assert!(stats.executions >= count, "{style:?}: {stats:?}");
+        assert!(profile.export().next().is_some(), "{style:?}: nothing was learned");
     }
 }
 

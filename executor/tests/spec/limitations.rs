@@ -13,10 +13,10 @@ pub(crate) struct Limitation {
 
 /// EIP-7610: creation over an account that has storage, but neither code nor nonce, must fail.
 /// revm asks for code and nonce alone. No such account can come into being on mainnet any more.
-const STORAGE_COLLISION: &str = "revm creates over accounts with storage (EIP-7610)";
+pub(crate) const STORAGE_COLLISION: &str = "revm creates over accounts with storage (EIP-7610)";
 /// EIP-7002 and EIP-7251 make a block invalid if the system contract has no code, or fails.
-const EMPTY_SYSTEM_CONTRACT: &str = "alloy-evm accepts system contracts without code";
-const SYSTEM_CALL_GAS: &str = "alloy-evm accepts system calls that run out of gas";
+pub(crate) const EMPTY_SYSTEM_CONTRACT: &str = "alloy-evm accepts system contracts without code";
+pub(crate) const SYSTEM_CALL_GAS: &str = "alloy-evm accepts system calls that run out of gas";
 
 const LIMITATIONS: &[Limitation] = &[
     Limitation {

@@ -9,6 +9,7 @@
 
 mod archive;
 mod devnet;
+mod drafts;
 mod expectation;
 mod fixture;
 mod import;
@@ -19,7 +20,8 @@ mod state;
 
 use fixture::SpecTest;
 use import::Engines;
-use runner::Tally;
+use limitations::{EMPTY_SYSTEM_CONTRACT, STORAGE_COLLISION, SYSTEM_CALL_GAS};
+use runner::{Expected, Tally};
 use std::{
     num::NonZeroUsize,
     path::PathBuf,
@@ -57,8 +59,9 @@ fn run_multi_transaction_tests(file: &str, expected: usize) {
     let judge = |engines: &Engines, (name, test): (&String, &SpecTest)| {
         Tally::default().with(runner::judge(name, test, engines))
     };
-    let tally = on_all_cores(tests.iter(), Engines::both, judge);
+    let mut tally = on_all_cores(tests.iter(), Engines::both, judge);
     tally.assert_passed(file);
+    tally.assert_counts(file, &Expected { passed: expected, limited: &[] });
 }
 
 #[test]
@@ -76,20 +79,48 @@ fn multi_transaction_tests_of_the_prague_and_osaka_devnets() {
 #[test]
 fn every_blockchain_test_of_the_stable_release() {
     let Some(engines) = engines_for_all_tests() else { return };
-    run_archive("eest_v5.4.0_blockchain_tests.tar.zst", engines, |_| true);
+    let expected = Expected {
+        passed: 22_252,
+        limited: &[(STORAGE_COLLISION, 64), (EMPTY_SYSTEM_CONTRACT, 4), (SYSTEM_CALL_GAS, 4)],
+    };
+    run_archive("eest_v5.4.0_blockchain_tests.tar.zst", engines, |_| true, expected);
 }
 
 /// The tests of block access lists (EIP-7928) on a devnet of Amsterdam.
 #[test]
 fn tests_of_block_access_lists() {
-    run_archive(AMSTERDAM, Engines::both, |file| file.contains("/eip7928_"));
+    let expected = Expected {
+        passed: 566,
+        limited: &[
+            (drafts::AUTHORIZATIONS, 15),
+            (drafts::CREATIONS, 2),
+            (drafts::SELF_DESTRUCTS, 1),
+            (drafts::CODE_READS, 10),
+            (drafts::CREATE_INSTRUCTIONS, 5),
+            (drafts::FAILED_FRAMES, 1),
+        ],
+    };
+    run_archive(AMSTERDAM, Engines::both, |file| file.contains("/eip7928_"), expected);
 }
 
 /// All 9,320 blockchain tests for Amsterdam, under the same condition as those of the stable release.
 #[test]
 fn every_blockchain_test_for_amsterdam() {
     let Some(engines) = engines_for_all_tests() else { return };
-    run_archive(AMSTERDAM, engines, |_| true);
+    let expected = Expected {
+        passed: 7_268,
+        limited: &[
+            (drafts::AUTHORIZATIONS, 459),
+            (drafts::CREATIONS, 765),
+            (drafts::SELF_DESTRUCTS, 73),
+            (drafts::CODE_READS, 228),
+            (drafts::CREATE_INSTRUCTIONS, 229),
+            (drafts::FAILED_FRAMES, 286),
+            (STORAGE_COLLISION, 10),
+            (SYSTEM_CALL_GAS, 2),
+        ],
+    };
+    run_archive(AMSTERDAM, engines, |_| true, expected);
 }
 
 /// What [`ALL_SPEC_TESTS`] asks for, or `None` after saying what is left out.
@@ -106,7 +137,12 @@ fn engines_for_all_tests() -> Option<fn() -> Engines> {
 }
 
 /// Runs the tests of an archive's files that `select` accepts by their names.
-fn run_archive(archive: &str, engines: fn() -> Engines, select: fn(&str) -> bool) {
+fn run_archive(
+    archive: &str,
+    engines: fn() -> Engines,
+    select: fn(&str) -> bool,
+    expected: Expected,
+) {
     let Some(path) = spec_tests(archive) else { return };
     let judge = |engines: &Engines, (file, content): (String, Vec<u8>)| {
         let tests = fixture::parse(&content)
@@ -118,8 +154,10 @@ fn run_archive(archive: &str, engines: fn() -> Engines, select: fn(&str) -> bool
     let consume = |files: std::sync::mpsc::IntoIter<(String, Vec<u8>)>| {
         on_all_cores(files.filter(|(file, _)| select(file)), engines, judge)
     };
-    let tally = archive::stream_tar_zst(&path, consume).unwrap_or_else(|error| panic!("{error}"));
+    let mut tally =
+        archive::stream_tar_zst(&path, consume).unwrap_or_else(|error| panic!("{error}"));
     tally.assert_passed(archive);
+    tally.assert_counts(archive, &expected);
 }
 
 /// Judges items on as many threads as there are cores, each with its own engines.

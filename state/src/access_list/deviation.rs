@@ -92,6 +92,15 @@ pub struct Recorded<'a> {
     pub end: Option<BlockAccessIndex>,
 }
 
+/// Whether a list could be that of a block of so many transactions: its order, and its indices.
+///
+/// # Errors
+///
+/// [`AccessListError::Malformed`].
+pub fn check_form(listed: &[AccountChanges], transactions: usize) -> Result<(), AccessListError> {
+    validate_block_access_list(listed, transactions).map_err(AccessListError::Malformed)
+}
+
 /// Compares a list with what its block did, up to where that ended. `first_access` knows when a
 /// location was first accessed.
 ///
@@ -103,8 +112,7 @@ pub fn first_deviation(
     recorded: Recorded<'_>,
     first_access: impl Fn(StateLocation) -> Option<BlockAccessIndex>,
 ) -> Result<(), AccessListError> {
-    validate_block_access_list(listed, recorded.transactions)
-        .map_err(AccessListError::Malformed)?;
+    check_form(listed, recorded.transactions)?;
     if recorded.end.is_none() && listed == recorded.list {
         return Ok(());
     }

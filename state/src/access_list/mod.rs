@@ -15,7 +15,7 @@ mod post_values;
 #[cfg(test)]
 mod tests;
 
-pub use deviation::{AccessListError, Deviation, Recorded, first_deviation};
+pub use deviation::{AccessListError, Deviation, Recorded, check_form, first_deviation};
 pub use journal::AccessJournal;
 pub use post_values::PostValues;
 
