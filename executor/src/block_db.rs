@@ -111,7 +111,7 @@ where
         for (address, account) in touched {
             let entry = block.state.account(address);
             let before = entry.committed().flatten();
-            let (write, slots) = finalized(block, address, &account, before.as_ref());
+            let (write, slots) = finalized(block, self.writer, address, &account, before.as_ref());
             let keep_empty = block.rules.keep_empty_accounts;
             self.changes.commit(self.writer, entry, write, slots, keep_empty);
         }

@@ -440,6 +440,7 @@ impl<'run, 'block> Engine<'run, 'block> {
         }
         let mut speculative = Incarnations::default();
         let outcome = match lock(&self.outcomes[next]).take() {
+            _ if self.block.is_cancelled() => Ok(TxOutcome::stopped()),
             None => self.execute(worker, index, true),
             Some(stored) => {
                 let Speculative { outcome, overtaken } = *stored;

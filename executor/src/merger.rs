@@ -124,6 +124,9 @@ where
     }
     let mut slots = accesses.slot_writes.iter().copied();
     for written in &accesses.account_writes {
+        if let Some(hash) = &written.write.code_hash {
+            block.commit_new_code(hash);
+        }
         let own = slots.by_ref().take(written.slots);
         changes.commit(Some(index), written.entry, written.write, own, keep_empty);
     }

@@ -72,7 +72,7 @@ pub(crate) struct BlockContext {
     studied: OnceLock<Box<[bool]>>,
     /// Code that the block's transactions deployed, speculatively or not: content-addressed, so a
     /// speculation that fails does no harm here.
-    new_codes: DashMap<B256, Bytecode>,
+    new_codes: DashMap<B256, NewCode>,
     has_new_codes: AtomicBool,
     /// What precompiles have computed, in executions that stood or not.
     pub(crate) precompile_results: Arc<PrecompileResults>,
@@ -82,6 +82,16 @@ pub(crate) struct BlockContext {
     ordered: Vec<Address>,
     /// What tells the workers to stop, if anything does.
     cancellation: Option<CancellationToken>,
+}
+
+/// Code that came into being in the block.
+#[derive(Debug)]
+struct NewCode {
+    code: Bytecode,
+    /// The first transaction that deploys it, if only in an execution that did not stand; `None` is
+    /// what happened before the first one.
+    writer: Option<TxIndex>,
+    is_final: bool,
 }
 
 /// Rules that decide how values are validated and merged.
@@ -270,7 +280,7 @@ impl BlockContext {
             }
         }
         for (hash, code) in &before.contracts {
-            self.add_new_code(*hash, code);
+            self.add_new_code(*hash, code, None);
         }
     }
 
@@ -281,12 +291,45 @@ impl BlockContext {
         if !self.has_new_codes.load(Ordering::Acquire) {
             return None;
         }
-        self.new_codes.get(hash).map(|code| code.clone())
+        self.new_codes.get(hash).map(|new| new.code.clone())
     }
 
-    pub(crate) fn add_new_code(&self, hash: B256, code: &Bytecode) {
-        self.new_codes.entry(hash).or_insert_with(|| code.clone());
+    /// The same, as far as a transaction may know of it; at the frontier that is what is final.
+    ///
+    /// Code with this hash may be older than the block as well. A later transaction that deploys it
+    /// too must not spare this one the read from the source: it may fail.
+    pub(crate) fn new_code_before(
+        &self,
+        hash: &B256,
+        reader: TxIndex,
+        at_frontier: bool,
+    ) -> Option<Bytecode> {
+        if !self.has_new_codes.load(Ordering::Acquire) {
+            return None;
+        }
+        let new = self.new_codes.get(hash)?;
+        let is_known = if at_frontier { new.is_final } else { new.writer < Some(reader) };
+        is_known.then(|| new.code.clone())
+    }
+
+    /// Notes code that a transaction deploys, or, with `None`, that is there before the first one.
+    pub(crate) fn add_new_code(&self, hash: B256, code: &Bytecode, writer: Option<TxIndex>) {
+        let is_final = writer.is_none();
+        self.new_codes
+            .entry(hash)
+            .and_modify(|new| {
+                new.writer = new.writer.min(writer);
+                new.is_final |= is_final;
+            })
+            .or_insert_with(|| NewCode { code: code.clone(), writer, is_final });
         self.has_new_codes.store(true, Ordering::Release);
+    }
+
+    /// Notes that code which a transaction has deployed is final.
+    pub(crate) fn commit_new_code(&self, hash: &B256) {
+        if let Some(mut new) = self.new_codes.get_mut(hash) {
+            new.is_final = true;
+        }
     }
 }
 

@@ -202,7 +202,7 @@ impl ParallelExecutor {
             parallel_map(self.workers(), window, |_, candidate| to_tx_env(&candidate.transaction));
         let block = self.context(env, &tx_envs, parent, true);
         // Code of earlier windows is new in the block too, and travels with its accounts.
-        history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code));
+        history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code, None));
         let mut planned = self.plan(&tx_envs, env, parent);
         let execution = Execution {
             workers: self.workers(),

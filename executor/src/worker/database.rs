@@ -37,7 +37,7 @@ pub(crate) struct WorkerDb<'block, DB> {
     no_code: Bytecode,
     block_hashes: HashMap<u64, B256>,
     mapping_hashes: KeccakCache<64>,
-    reader: TxIndex,
+    pub(super) reader: TxIndex,
     /// Whether every transaction before the reader is committed, so that nothing is a guess.
     at_frontier: bool,
     pub(crate) accesses: Accesses<'block>,
@@ -147,6 +147,11 @@ where
         Ok(value)
     }
 
+    /// Code that is new in the block, as far as the reader may know of it.
+    fn new_code(&self, hash: &B256) -> Option<Bytecode> {
+        self.block.new_code_before(hash, self.reader, self.at_frontier)
+    }
+
     /// An account as the EVM knows it, which was read at a position of the read set.
     fn info(&self, position: usize, value: AccountValue) -> AccountInfo {
         AccountInfo {
@@ -160,7 +165,7 @@ where
             code: if value.code_hash == KECCAK_EMPTY {
                 Some(self.no_code.clone())
             } else {
-                self.block.new_code(&value.code_hash)
+                self.new_code(&value.code_hash)
             },
         }
     }
@@ -209,14 +214,18 @@ where
         if let Some(code) = self.codes.get(&code_hash) {
             return Ok(code.clone());
         }
-        let foretold = || self.block.foretold()?.code(&code_hash).cloned();
-        let code = match self.block.new_code(&code_hash).or_else(foretold) {
-            Some(code) => code,
-            None => self
-                .source()?
-                .code_by_hash(code_hash)
-                .map_err(|cause| SourceError::new(SourceRead::CodeHash(code_hash), cause))?,
+        // Not kept: it is known to a speculation, and may not be at the frontier.
+        let foretold = || {
+            let list = self.block.foretold().filter(|_| !self.at_frontier)?;
+            list.code(&code_hash).cloned()
         };
+        if let Some(code) = self.new_code(&code_hash).or_else(foretold) {
+            return Ok(code);
+        }
+        let code = self
+            .source()?
+            .code_by_hash(code_hash)
+            .map_err(|cause| SourceError::new(SourceRead::CodeHash(code_hash), cause))?;
         let code = unshared_code(&code);
         self.codes.insert(code_hash, code.clone());
         Ok(code)

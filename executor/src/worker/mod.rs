@@ -114,7 +114,7 @@ pub(crate) struct TxOutcome<'block> {
 
 impl TxOutcome<'_> {
     /// Of a transaction that is not to be executed any more.
-    fn stopped() -> Self {
+    pub(crate) fn stopped() -> Self {
         let result = Err(EVMError::Database(SourceError::stopped()));
         Self { result, accesses: Accesses::default() }
     }
@@ -357,7 +357,7 @@ where
 
     /// Notes the write set that the finalized changes amount to.
     fn write_set(&mut self, state: &mut EvmState) {
-        let block = self.block;
+        let (block, reader) = (self.block, self.reader);
         let accesses = &mut self.accesses;
         for read in &accesses.account_reads {
             let address = read.entry.address();
@@ -370,7 +370,8 @@ where
             if !account.is_touched() {
                 continue;
             }
-            let (write, slot_writes) = finalized(block, address, account, read.served.as_ref());
+            let (write, slot_writes) =
+                finalized(block, Some(reader), address, account, read.served.as_ref());
             let slots_before = accesses.slot_writes.len();
             accesses.slot_writes.extend(slot_writes);
             let slots = accesses.slot_writes.len() - slots_before;
@@ -387,9 +388,11 @@ where
 }
 
 /// The writes that a touched account's finalized changes amount to: its own, and those to its slots.
-/// Code that it did not have before becomes known to the block.
+/// Code that it did not have before becomes known to the block; `None` as the writer is what happens
+/// before the first transaction.
 pub(crate) fn finalized<'block, 'account>(
     block: &'block BlockContext,
+    writer: Option<TxIndex>,
     address: Address,
     account: &'account Account,
     before: Option<&AccountValue>,
@@ -399,7 +402,7 @@ pub(crate) fn finalized<'block, 'account>(
         && let Some(code) = &account.info.code
         && !code.is_empty()
     {
-        block.add_new_code(hash, code);
+        block.add_new_code(hash, code, writer);
     }
     let kept = if write.removes() { None } else { Some(account) };
     let slots = kept.into_iter().flat_map(Account::changed_storage_slots);

@@ -219,7 +219,8 @@ fn a_read_that_fails_gives_the_error_of_the_serial_run() {
         for executor in &executors {
             let error = executor
                 .execute_block(&workload.chain, &workload.input, &Shared(&db))
-                .expect_err("the block needs the read");
+                .map(|(_, stats)| stats)
+                .expect_err(&format!("the block needs {failing:?}"));
             assert_eq!(error.to_string(), expected.to_string(), "{failing:?}");
             let ExecutionError::State { cause, .. } = &error else { panic!("{error}") };
             assert_eq!(cause.location(), failing.location());

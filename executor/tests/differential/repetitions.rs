@@ -80,6 +80,9 @@ fn every_schedule_gives_the_same() {
         let executor = prediction.executor(threads);
         generated.iter().for_each(|subject| subject.repeat(repetition, &executor));
         real.iter().for_each(|subject| subject.repeat(repetition, &executor));
+        if (repetition + 1) % 50 == 0 {
+            eprintln!("{} of {repetitions}", repetition + 1);
+        }
     }
     eprintln!("{repetitions} repetitions of {} blocks", generated.len() + real.len());
 }
