@@ -202,7 +202,9 @@ impl BlockContext {
         let job = |worker: usize| {
             let part = others.get(worker - 1).map(Mutex::lock);
             let part = part.and_then(|part| part.unwrap_or_else(PoisonError::into_inner).take());
-            part.map(StatePart::clear);
+            if let Some(part) = part {
+                part.clear();
+            }
         };
         workers.run(job, || own.map(StatePart::clear));
     }

@@ -83,6 +83,7 @@ impl Prestate {
     /// Adds what another prestate knows and this one does not: accounts, slots, codes and block
     /// hashes. Where the two differ, this one's values stay; an account that exists in either one
     /// does in the sum.
+    #[expect(clippy::iter_over_hash_type, reason = "maps are filled, in whatever order")]
     pub fn complete_with(&mut self, other: &Self) {
         for (address, account) in &other.accounts {
             match self.accounts.get_mut(address) {
