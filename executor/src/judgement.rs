@@ -26,7 +26,8 @@ const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
 
 /// The gas that a block uses according to its header, if that can be true.
 pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u64> {
-    // G_transaction of the yellow paper: no transaction takes less. Headers made up for a purpose often have zero.
+    // G_transaction of the yellow paper: no transaction takes less. Headers made up for a purpose
+    // often have zero.
     Some(header_gas_used).filter(|gas| *gas >= TRANSFER_GAS * transactions as u64)
 }
 

@@ -1,10 +1,7 @@
 //! A data-parallel map on the executor's own threads.
 
 use crate::workers::Workers;
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Below this many items the hand-over to other threads costs more than it saves.
 const PARALLEL_FROM: usize = 512;
@@ -41,19 +38,14 @@ where
     let size = items.len().div_ceil(workers.threads());
     // Each worker fills its part of the vector: joining vectors would copy everything once more.
     let places = mapped.spare_capacity_mut()[..items.len()].chunks_mut(size);
-    let parts: Vec<_> = items.chunks(size).zip(places).map(|part| Mutex::new(Some(part))).collect();
     let filled = AtomicUsize::new(0);
-    let fill = |worker: usize| {
-        let part = parts.get(worker).and_then(take);
-        let Some((items, places)) = part else { return };
+    workers.share_out(items.chunks(size).zip(places), |worker, (items, places)| {
         let mut own = own();
         for (at, (item, place)) in items.iter().zip(&mut *places).enumerate() {
             place.write(map(&mut own, size * worker + at, item));
         }
         filled.fetch_add(places.len(), Ordering::Release);
-    };
-    workers.run(fill, || fill(0));
-    drop(parts);
+    });
     assert_eq!(filled.into_inner(), items.len(), "every worker has filled its part");
     #[expect(unsafe_code, reason = "the vector is filled in several threads, out of order")]
     // SAFETY: so many places from the start have been written, as was just checked.
@@ -61,10 +53,6 @@ where
         mapped.set_len(items.len());
     }
     mapped
-}
-
-fn take<T>(cell: &Mutex<Option<T>>) -> Option<T> {
-    cell.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use dashmap::DashMap;
 use multilane_state::{
     TxIndex,
     access_list::PostValues,
-    multi_version::{AccountValue, CommittedChanges, MultiVersionState, StatePart},
+    multi_version::{AccountValue, CommittedChanges, MultiVersionState},
 };
 use revm::{
     context::TxEnv,
@@ -43,7 +43,7 @@ use std::{
     fmt,
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -58,7 +58,6 @@ const DISPOSED_ON_ALL_FROM: usize = 512;
 /// What all workers of one execution share.
 pub(crate) struct BlockContext {
     pub(crate) state: MultiVersionState,
-    transactions: usize,
     pub(crate) nonces: SenderNonces,
     pub(crate) beneficiary: Address,
     pub(crate) rules: Rules,
@@ -70,8 +69,7 @@ pub(crate) struct BlockContext {
     foretold: Option<Foretold>,
     /// Transactions whose changes are wanted to learn from them, once they are known.
     studied: OnceLock<Box<[bool]>>,
-    /// Code that the block's transactions deployed, speculatively or not: content-addressed, so a
-    /// speculation that fails does no harm here.
+    /// Code that the block's transactions deployed, speculatively or not.
     new_codes: DashMap<B256, NewCode>,
     has_new_codes: AtomicBool,
     /// What precompiles have computed, in executions that stood or not.
@@ -147,7 +145,6 @@ impl BlockContext {
                 count * ACCOUNTS_PER_TRANSACTION,
                 count * SLOTS_PER_TRANSACTION,
             ),
-            transactions: count,
             nonces: SenderNonces::of(transactions),
             beneficiary: env.block_env.beneficiary,
             rules: Rules::of_mainnet(env),
@@ -190,23 +187,12 @@ impl BlockContext {
         self
     }
 
-    /// Drops it, on all threads where that is worth it: a large block has some hundred thousand
-    /// entries.
-    pub(crate) fn dispose(mut self, workers: Workers<'_>) {
-        if self.transactions < DISPOSED_ON_ALL_FROM {
-            return;
+    /// Drops what a block of so many transactions needed, on all threads where that is worth it: a
+    /// large one has some hundred thousand entries.
+    pub(crate) fn dispose(mut self, transactions: usize, workers: Workers<'_>) {
+        if transactions >= DISPOSED_ON_ALL_FROM {
+            workers.share_out(self.state.parts(workers.threads()), |_, part| part.clear());
         }
-        let mut parts = self.state.parts(workers.threads());
-        let own = parts.next();
-        let others: Vec<_> = parts.map(|part| Mutex::new(Some(part))).collect();
-        let job = |worker: usize| {
-            let part = others.get(worker - 1).map(Mutex::lock);
-            let part = part.and_then(|part| part.unwrap_or_else(PoisonError::into_inner).take());
-            if let Some(part) = part {
-                part.clear();
-            }
-        };
-        workers.run(job, || own.map(StatePart::clear));
     }
 
     /// What builds the workers' EVMs, unless they are mainnet's.
@@ -288,12 +274,7 @@ impl BlockContext {
 
     /// Code that the block deployed, by its hash.
     pub(crate) fn new_code(&self, hash: &B256) -> Option<Bytecode> {
-        // Acquire pairs with the release in `add_new_code`; without the flag every account read
-        // would look into the map, which is nearly always empty.
-        if !self.has_new_codes.load(Ordering::Acquire) {
-            return None;
-        }
-        self.new_codes.get(hash).map(|new| new.code.clone())
+        self.new_code_if(hash, |_| true)
     }
 
     /// The same, as far as a transaction may know of it; at the frontier that is what is final.
@@ -306,12 +287,22 @@ impl BlockContext {
         reader: TxIndex,
         at_frontier: bool,
     ) -> Option<Bytecode> {
+        self.new_code_if(
+            hash,
+            |new| {
+                if at_frontier { new.is_final } else { new.writer < Some(reader) }
+            },
+        )
+    }
+
+    fn new_code_if(&self, hash: &B256, is_known: impl Fn(&NewCode) -> bool) -> Option<Bytecode> {
+        // Acquire pairs with the release in `add_new_code`; without the flag every account read
+        // would look into the map, which is nearly always empty.
         if !self.has_new_codes.load(Ordering::Acquire) {
             return None;
         }
         let new = self.new_codes.get(hash)?;
-        let is_known = if at_frontier { new.is_final } else { new.writer < Some(reader) };
-        is_known.then(|| new.code.clone())
+        is_known(&new).then(|| new.code.clone())
     }
 
     /// Notes code that a transaction deploys, or, with `None`, that is there before the first one.

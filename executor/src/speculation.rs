@@ -16,7 +16,8 @@ const DEPTH_MIN: usize = 8;
 const DEPTH_LOSS: usize = 8;
 /// Share of executions in vain, in 1/65536, above which it stops however many threads there are.
 const FAILURES_MAX: u64 = 49_000;
-/// What is added to the share when it is tried again: few failures are enough to stop once more.
+/// How far below its limit the share is taken to be when it is tried again: few failures are enough
+/// to stop once more.
 const FAILURES_AT_RETRY: u64 = 6_000;
 /// The share is a mean over about so much gas, so that what took long counts more.
 const MEAN_GAS: u64 = 2_000_000;
@@ -57,8 +58,8 @@ pub(crate) struct Incarnations {
 }
 
 impl Speculation {
-    /// On so many threads, each of which takes so many transactions in a turn. The more there are, the more may be in vain and the rest still be worth
-    /// it.
+    /// On so many threads, each of which takes so many transactions in a `turn`. The more threads
+    /// there are, the more may be in vain and the rest still be worth it.
     pub(crate) fn new(threads: usize, turn: usize) -> Self {
         // Of all that is executed, one thread's worth has to be of use and a quarter more, or else
         // one thread alone would be as fast.

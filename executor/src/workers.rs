@@ -1,6 +1,9 @@
 //! The threads of an executor, as one call may use them.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::{Mutex, PoisonError},
+};
 
 thread_local! {
     /// Whether this thread is inside an execution.
@@ -45,6 +48,26 @@ impl<'pool> Workers<'pool> {
             }
             own()
         })
+    }
+
+    /// Gives each thread one of the shares, of which there are no more than threads, and runs `job`
+    /// on it, with its position.
+    pub(crate) fn share_out<T: Send>(
+        self,
+        shares: impl Iterator<Item = T>,
+        job: impl Fn(usize, T) + Sync,
+    ) {
+        let shares: Vec<_> = shares.map(|share| Mutex::new(Some(share))).collect();
+        let work = |worker: usize| {
+            let share = shares.get(worker).and_then(|share| {
+                // Taken by the thread that has its number, and by no other.
+                share.lock().unwrap_or_else(PoisonError::into_inner).take()
+            });
+            if let Some(share) = share {
+                job(worker, share);
+            }
+        };
+        self.run(work, || work(0));
     }
 }
 

@@ -221,7 +221,7 @@ impl ParallelExecutor {
             bundle: merger::bundle(self.workers(), &block, changes),
             access_list,
         };
-        block.dispose(self.workers());
+        block.dispose(transactions.len(), self.workers());
         planned.stats.finish_time = stage.elapsed();
         drop(stage);
         telemetry::executed(&planned.stats);

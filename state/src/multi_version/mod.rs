@@ -74,9 +74,7 @@ impl MultiVersionState {
             || SlotEntry::new(address, slot),
         )
     }
-}
 
-impl MultiVersionState {
     /// So many parts, each of which can be cleared by itself: to free memory on several threads,
     /// which takes a while after a large block.
     pub fn parts(&mut self, count: usize) -> impl Iterator<Item = StatePart<'_>> {

@@ -45,13 +45,18 @@ struct SlotCell {
 }
 
 impl SlotCell {
+    /// The newest writer and value, where so many of the pending writes count.
+    fn newest(&self, pending: usize) -> (Option<TxIndex>, Option<U256>) {
+        match pending.checked_sub(1).and_then(|at| self.pending.get(at)) {
+            Some((writer, write)) => (Some(*writer), Some(write.present)),
+            None => (self.writer, self.committed),
+        }
+    }
+
     /// Whether another value than a write has read is what the pending writes before it, so many,
     /// leave.
     fn is_overtaken(&self, below: usize, write: SlotWrite) -> bool {
-        let before = match below.checked_sub(1).and_then(|at| self.pending.get(at)) {
-            Some((_, before)) => Some(before.present),
-            None => self.committed,
-        };
+        let (_, before) = self.newest(below);
         before.is_some_and(|before| before != write.original)
     }
 }
@@ -114,11 +119,7 @@ impl SlotEntry {
     pub fn guess(&self, account: &AccountEntry, reader: TxIndex) -> Option<U256> {
         let reset = account.newest_reset(reader);
         let cell = self.lock();
-        let newest = cell.pending.below(reader).checked_sub(1).and_then(|at| cell.pending.get(at));
-        let (writer, value) = match newest {
-            Some((writer, write)) => (Some(*writer), Some(write.present)),
-            None => (cell.writer, cell.committed),
-        };
+        let (writer, value) = cell.newest(cell.pending.below(reader));
         if writer < reset { Some(U256::ZERO) } else { value }
     }
 
