@@ -11,7 +11,8 @@
 //! *Must not know*: what predictions are for.
 
 use super::{
-    profile::{Draft, LearnedPrediction, Profile, ProfilePredictor},
+    predictor::{Draft, LearnedPrediction, ProfilePredictor},
+    profile::Profile,
     view::{Expectations, Slot},
 };
 use crate::{source::StateSource, workers::Workers};

@@ -5,7 +5,8 @@
 
 use super::{
     evaluate::Surroundings,
-    profile::{LearnedPrediction, Profile},
+    predictor::LearnedPrediction,
+    profile::Profile,
     record::Sample,
     replay::{StateBefore, replay},
 };

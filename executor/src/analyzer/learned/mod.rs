@@ -26,12 +26,14 @@ mod byte_arena;
 mod code_shape;
 mod codec;
 mod compile;
+mod desk;
 mod evaluate;
 mod explore;
 mod expression;
 mod learner;
 mod majority;
 mod memory;
+mod predictor;
 mod profile;
 mod program;
 mod record;
@@ -43,7 +45,8 @@ mod view;
 pub use codec::ProfileError;
 pub use evaluate::LearnedAccess;
 pub(crate) use learner::Learner;
-pub use profile::{LearnedPrediction, Profile, ProfilePredictor};
+pub use predictor::{LearnedPrediction, ProfilePredictor};
+pub use profile::Profile;
 
 #[cfg(test)]
 mod tests;

@@ -7,18 +7,18 @@
 
 use super::{
     allowance::Allowance,
-    bits::Bits,
     code_shape::CodeShapes,
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
-    evaluate::{Access, CallInputs, Desk, Evaluator, LearnedAccess, StateView, Surroundings},
-    explore::{UnknownCall, explore, would_write},
+    desk::Desk,
+    evaluate::{CallInputs, Evaluator, LearnedAccess, StateView, Surroundings},
+    explore::would_write,
     learner::teach,
+    predictor::{LearnedPrediction, ProfilePredictor},
     program::Program,
     record::{FrameInputs, Sample},
     resolver::Resolver,
     template::{Template, TemplateKey},
-    view::{Slot, SourceView},
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
@@ -26,7 +26,7 @@ use alloy_primitives::{Address, B256, U256, map::HashMap};
 use core::fmt;
 use dashmap::{DashMap, DashSet};
 use multilane_state::StateLocation;
-use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind, state::EvmState};
+use revm::{context::TxEnv, state::EvmState};
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -41,7 +41,7 @@ pub(super) struct Templates {
     /// Counts changes, so that whoever remembers a template knows when to look again.
     generation: AtomicU64,
     /// Functions that have been explored, or could not be.
-    explored: DashSet<TemplateKey>,
+    pub(super) explored: DashSet<TemplateKey>,
 }
 
 /// A template as it is looked up for predictions.
@@ -49,7 +49,7 @@ pub(super) struct Templates {
 pub(super) struct Resolved {
     pub(super) program: Arc<Program>,
     /// Samples that the template was made from.
-    samples: u32,
+    pub(super) samples: u32,
     /// Whether predictions by this template have mostly been wrong lately.
     pub(super) is_unreliable: bool,
     /// Whether the template has not proved itself yet, or was wrong lately.
@@ -132,12 +132,12 @@ impl Templates {
 /// One profile may serve any number of executors at a time. It only influences when transactions
 /// run; the output is the same with every profile.
 pub struct Profile {
-    templates: Templates,
+    pub(super) templates: Templates,
     pub(super) shapes: CodeShapes,
     /// What may be spent on transactions that were executed.
     pub(super) lessons: Allowance,
     /// What may be spent on functions that nobody has called.
-    exploring: Allowance,
+    pub(super) exploring: Allowance,
     /// Memory for evaluations that nobody uses at the moment.
     desks: Mutex<Vec<Desk>>,
     bytes: AtomicUsize,
@@ -146,21 +146,6 @@ pub struct Profile {
     settled_samples: AtomicU32,
     /// Held while samples are merged, so that none is lost to another one of the same template.
     merging: Mutex<()>,
-}
-
-/// What a transaction is expected to access.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LearnedPrediction {
-    /// Each location once, in no particular order.
-    pub accesses: Vec<LearnedAccess>,
-    /// Inner calls that no template is known for.
-    pub unknown_calls: usize,
-    /// Samples that the template of the called function was made from.
-    pub samples: u32,
-    key: TemplateKey,
-    /// Whether the template has not proved itself yet, or was wrong lately.
-    is_doubted: bool,
 }
 
 /// Desks that are kept for the next block.
@@ -177,10 +162,6 @@ const LESSON_SHARE: u64 = 1024;
 const EXPLORING_SHARE: u64 = 1024;
 /// Of so many samples of a settled template, one is taken in.
 const SETTLED_SHARE: u32 = 8;
-/// Functions of which it is remembered that they were explored.
-const EXPLORED_MAX: usize = 1 << 16;
-/// How often a prediction is made anew, because what it asked for has been explored.
-const ROUNDS_MAX: usize = 4;
 /// How much of the memory is freed at once when it is used up, as a divisor.
 const EVICTED_SHARE: usize = 8;
 
@@ -246,16 +227,7 @@ impl Profile {
         env: &'a EvmEnv,
         source: &'a S,
     ) -> ProfilePredictor<'a, S> {
-        ProfilePredictor {
-            profile: self,
-            env,
-            view: SourceView::new(source, &self.shapes),
-            resolver: Resolver::default(),
-            desk: self.take_desk(),
-            kept: HashMap::default(),
-            exploring: Exploring::AsAllowed,
-            explored_gas: 0,
-        }
+        ProfilePredictor::new(self, env, source)
     }
 
     /// Learns from a transaction that has been executed: `changes` are its finalized state changes.
@@ -264,12 +236,12 @@ impl Profile {
     }
 
     /// Memory for evaluations. Whoever is done with it [puts it back](Self::put_desk).
-    fn take_desk(&self) -> Desk {
+    pub(super) fn take_desk(&self) -> Desk {
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         desks.pop().unwrap_or_default()
     }
 
-    fn put_desk(&self, desk: Desk) {
+    pub(super) fn put_desk(&self, desk: Desk) {
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         if desks.len() < DESKS_MAX {
             desks.push(desk);
@@ -457,203 +429,6 @@ impl Profile {
                 self.bytes.fetch_sub(entry.size, Ordering::Relaxed);
             }
         }
-    }
-}
-
-/// Predicts the transactions of one block by what a [`Profile`] has learned.
-#[derive(Debug)]
-pub struct ProfilePredictor<'a, S: StateSource> {
-    profile: &'a Profile,
-    env: &'a EvmEnv,
-    view: SourceView<'a, S>,
-    resolver: Resolver,
-    desk: Desk,
-    /// Positions in the prediction in the making.
-    kept: HashMap<StateLocation, usize>,
-    exploring: Exploring,
-    explored_gas: u64,
-}
-
-/// A prediction that has had no consequences.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) learned: Option<LearnedPrediction>,
-    /// What is stored where that is of interest, as far as it is known.
-    pub(super) stored: Vec<(Slot, Bits)>,
-    /// Whether it came upon functions that could be explored.
-    pub(super) is_explorable: bool,
-}
-
-/// What a prediction says of stored values that are of interest.
-fn stored(desk: &Desk) -> impl Iterator<Item = (Slot, Bits)> + '_ {
-    desk.accesses().filter_map(|access| match access.location {
-        StateLocation::Slot(address, slot) => Some(((address, slot), access.stored?)),
-        _ => None,
-    })
-}
-
-/// Whether functions that nobody has called are executed to learn them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exploring {
-    /// As long as the profile's allowance lasts.
-    AsAllowed,
-    /// Always.
-    Always,
-}
-
-impl<'a, S: StateSource> ProfilePredictor<'a, S> {
-    /// Explores whatever is unknown, without regard to the profile's allowance.
-    #[must_use]
-    pub const fn exploring_always(mut self) -> Self {
-        self.exploring = Exploring::Always;
-        self
-    }
-
-    /// Gas that has been used to execute functions that were not known.
-    pub const fn explored_gas(&self) -> u64 {
-        self.explored_gas
-    }
-
-    /// What a transaction is expected to access. `None` if it calls nothing that has been learned.
-    ///
-    /// Transactions are asked for in block order: what one is expected to write is what the next
-    /// one finds.
-    pub fn predict(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
-        if self.profile.is_empty() {
-            return None;
-        }
-        let draft = self.explored_draft(tx);
-        let asked = self.view.take_asked();
-        if let Some(expected) = self.view.expectations() {
-            draft.stored.into_iter().for_each(|(slot, value)| expected.store(slot, value));
-            expected.follow(asked);
-        }
-        draft.learned
-    }
-
-    /// What a transaction is expected to access, without consequences for the next one. Functions
-    /// that nobody has called are explored.
-    pub(super) fn explored_draft(&mut self, tx: &TxEnv) -> Draft {
-        let mut evaluated = self.evaluate(tx);
-        for _ in 1..ROUNDS_MAX {
-            match &evaluated {
-                Some((_, explorable)) if !explorable.is_empty() => {
-                    if !self.explore(explorable) {
-                        break;
-                    }
-                }
-                _ => break,
-            }
-            evaluated = self.evaluate(tx);
-        }
-        self.written_down(evaluated)
-    }
-
-    /// The same, without exploring anything.
-    pub(super) fn draft(&mut self, tx: &TxEnv) -> Draft {
-        let evaluated = self.evaluate(tx);
-        self.written_down(evaluated)
-    }
-
-    /// Takes an evaluation's results from the desk.
-    fn written_down(&mut self, evaluated: Option<(LearnedPrediction, Vec<UnknownCall>)>) -> Draft {
-        let Some((mut prediction, explorable)) = evaluated else { return Draft::default() };
-        self.gather(&mut prediction.accesses);
-        Draft {
-            learned: Some(prediction),
-            stored: stored(&self.desk).collect(),
-            is_explorable: !explorable.is_empty(),
-        }
-    }
-
-    /// The state that predictions are made on.
-    pub(super) const fn view(&mut self) -> &mut SourceView<'a, S> {
-        &mut self.view
-    }
-
-    /// Evaluates the called function's program. The accesses are left on the desk.
-    fn evaluate(&mut self, tx: &TxEnv) -> Option<(LearnedPrediction, Vec<UnknownCall>)> {
-        let TxKind::Call(to) = tx.kind() else { return None };
-        let Self { profile, env, view, resolver, desk, exploring, .. } = self;
-        resolver.keep_up_with(&profile.templates);
-        let code = resolver.code(to, || view.code(to))?;
-        let selector = tx.input().first_chunk().copied();
-        let resolved = resolver.program(&profile.templates, code, selector)?;
-        let key = resolver.key(code, selector);
-        desk.clear();
-        let inputs = CallInputs {
-            code,
-            this: to,
-            caller: tx.caller(),
-            value: Some(tx.value()),
-            calldata: desk.bytes.run(tx.input())?,
-        };
-        let surroundings = Surroundings::of(env, tx);
-        let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
-        evaluator.is_cautious = resolved.is_unreliable;
-        evaluator.explores = *exploring == Exploring::Always || profile.exploring.is_left();
-        evaluator.transaction(&resolved, inputs);
-        let Evaluator { unknown_calls, explorable, .. } = evaluator;
-        desk.account(tx.caller(), true);
-        desk.account(to, !tx.value().is_zero());
-        let prediction = LearnedPrediction {
-            accesses: Vec::new(),
-            unknown_calls,
-            samples: resolved.samples,
-            key,
-            is_doubted: resolved.is_doubted,
-        };
-        Some((prediction, explorable))
-    }
-
-    /// Gathers the accesses from the desk, each location once.
-    fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
-        let Self { desk, kept, .. } = self;
-        kept.clear();
-        for Access { location, writes, .. } in desk.accesses() {
-            let at = *kept.entry(*location).or_insert_with(|| {
-                accesses.push(LearnedAccess { location: *location, writes: false });
-                accesses.len() - 1
-            });
-            accesses[at].writes |= writes;
-        }
-    }
-
-    /// Explores calls. Whether anything was learned.
-    fn explore(&mut self, calls: &[UnknownCall]) -> bool {
-        let Self { profile, env, view, exploring, explored_gas, .. } = self;
-        let explored = &profile.templates.explored;
-        let before = profile.len();
-        for call in calls {
-            let is_allowed = *exploring == Exploring::Always || profile.exploring.is_left();
-            if !is_allowed || explored.contains(&call.key) {
-                continue;
-            }
-            if explored.len() >= EXPLORED_MAX {
-                explored.clear();
-            }
-            explored.insert(call.key);
-            let gas = explore(profile, env, view, call);
-            *explored_gas += gas;
-            if *exploring == Exploring::AsAllowed {
-                profile.exploring.take(gas);
-            }
-        }
-        profile.len() > before
-    }
-
-    /// keccak-256 of the code that a transaction calls, if it calls any.
-    pub fn called_code(&mut self, tx: &TxEnv) -> Option<B256> {
-        match tx.kind() {
-            TxKind::Call(to) => self.view.code(to).map(|(_, code)| code.hash_slow()),
-            TxKind::Create => None,
-        }
-    }
-}
-
-impl<S: StateSource> Drop for ProfilePredictor<'_, S> {
-    fn drop(&mut self) {
-        self.profile.put_desk(std::mem::take(&mut self.desk));
     }
 }
 
