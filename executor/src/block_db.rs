@@ -8,7 +8,7 @@
 use crate::{
     error::{SourceError, SourceFailure},
     pipeline::BlockContext,
-    worker::{Accesses, WorkerDb, finalized, touched_slots},
+    worker::{Accesses, Reads, WorkerDb, finalized, touched_slots},
 };
 use alloy_primitives::{Address, B256, U256, map::AddressMap};
 use core::fmt;
@@ -36,7 +36,7 @@ where
     /// The state before the first transaction. `failure` learns of reads that fail.
     pub(crate) fn new(block: &'block BlockContext, source: DB, failure: SourceFailure) -> Self {
         let mut reads = WorkerDb::new(block, source);
-        reads.begin(TxIndex::FIRST, true, Accesses::default());
+        reads.begin(TxIndex::FIRST, Reads::Final, Accesses::default());
         Self { block, reads, changes: block.no_changes(), writer: None, failure }
     }
 
@@ -48,7 +48,7 @@ where
     /// Goes on after the last of so many transactions, with their changes.
     pub(crate) fn resume(&mut self, transactions: usize, changes: CommittedChanges<'block>) {
         let end = TxIndex::new(transactions);
-        self.reads.begin(end, true, Accesses::default());
+        self.reads.begin(end, Reads::Final, Accesses::default());
         self.writer = Some(end);
         self.changes = changes;
     }
@@ -116,7 +116,7 @@ where
             self.changes.commit(self.writer, entry, write, slots, keep_empty);
         }
         // What was read so far has been dealt with.
-        self.reads.begin(self.writer.unwrap_or(TxIndex::FIRST), true, Accesses::default());
+        self.reads.begin(self.writer.unwrap_or(TxIndex::FIRST), Reads::Final, Accesses::default());
     }
 }
 

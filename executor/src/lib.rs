@@ -119,6 +119,7 @@ pub mod backend;
 mod block_db;
 mod block_executor;
 pub mod block_rules;
+mod call_habits;
 mod cancellation;
 mod config;
 pub mod conflict_graph;

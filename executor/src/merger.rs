@@ -15,7 +15,7 @@ use multilane_state::{
     TxIndex,
     multi_version::{
         AccountOutcome, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
-        BundleBuilder, CommittedChanges,
+        BundleBuilder, CommittedChanges, SlotEntry, SlotWrite,
     },
 };
 use revm::{
@@ -78,6 +78,28 @@ pub(crate) fn retract_replaced(index: TxIndex, old: &Accesses<'_>, new: &Accesse
             entry.retract(index);
         }
     }
+}
+
+/// The contended slots that a transaction is to leave, each with whether it has another value since.
+pub(crate) fn departures<'block>(
+    lines: &mut Vec<&'block SlotEntry>,
+    slot_writes: &[(&'block SlotEntry, SlotWrite)],
+) -> Vec<(&'block SlotEntry, bool)> {
+    let has_changed = |slot: &SlotEntry| {
+        let own = slot_writes.iter().find(|(written, _)| ptr::eq(*written, slot));
+        own.is_some_and(|(_, write)| write.original != write.present)
+    };
+    lines.drain(..).map(|slot| (slot, has_changed(slot))).collect()
+}
+
+/// Takes a transaction out of the lines at contended slots, when its writes are published or final.
+/// Gives those whose turn it is there.
+pub(crate) fn leave(index: TxIndex, departures: &[(&SlotEntry, bool)]) -> Vec<TxIndex> {
+    let mut turns = Vec::new();
+    for (slot, has_changed) in departures {
+        slot.leave(index, *has_changed, |turn| turns.push(turn));
+    }
+    turns
 }
 
 /// Commits a validated outcome, and makes it that of the serial run.

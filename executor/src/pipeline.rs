@@ -495,6 +495,7 @@ impl<'block> Execution<'_, 'block> {
                 None => engine.run(workers, source, |_, _| ControlFlow::Continue(()))?,
             };
             stats.executions = counts.executions;
+            stats.put_off = counts.put_off;
             stats.conflicts = counts.conflicts.total();
             stats.conflict_kinds = counts.conflicts;
             engine.into_end()

@@ -11,7 +11,7 @@ use crate::{
     pipeline::BlockContext,
     scheduler::WorkerId,
     source::StateSource,
-    worker::Worker,
+    worker::{Reads, Worker},
     workers::Busy,
 };
 use alloy_evm::EvmEnv;
@@ -43,7 +43,7 @@ pub(crate) fn run<'block, S: StateSource>(
     for (index, tx) in transactions.iter().enumerate() {
         // Unwind safety: after a panic nothing more is executed.
         let committed = panic::catch_unwind(AssertUnwindSafe(|| {
-            let outcome = worker.execute(TxIndex::new(index), tx, true);
+            let outcome = worker.execute(TxIndex::new(index), tx, Reads::Final);
             frontier.commit(&mut worker, tx.gas_limit(), outcome)
         }));
         let committed =

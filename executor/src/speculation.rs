@@ -14,6 +14,8 @@ const DEPTH_START: usize = 256;
 const DEPTH_MIN: usize = 8;
 /// The part of the depth that a failure takes away: one in so many.
 const DEPTH_LOSS: usize = 8;
+/// The part of the depth that is added when an outcome stands: one in so many.
+const DEPTH_GAIN: usize = 64;
 /// Share of executions in vain, in 1/65536, above which it stops however many threads there are.
 const FAILURES_MAX: u64 = 49_000;
 /// How far below its limit the share is taken to be when it is tried again: few failures are enough
@@ -97,7 +99,9 @@ impl Speculation {
         }
         if speculative.stood {
             self.failures -= weight(self.failures);
-            self.depth = (self.depth + 1).min(DEPTH_MAX);
+        }
+        if speculative.in_vain == 0 {
+            self.depth = (self.depth + (self.depth / DEPTH_GAIN).max(1)).min(DEPTH_MAX);
         }
         if speculative.in_vain > 0 && self.failures > self.failures_max {
             self.depth = 0;

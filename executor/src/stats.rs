@@ -14,8 +14,11 @@ pub struct ExecutionStats {
     pub mode: ExecutionMode,
     /// Transactions in the block.
     pub transactions: usize,
-    /// Incarnations executed: equal to `transactions` where nothing had to be repeated.
+    /// Incarnations executed to their end: equal to `transactions` where nothing had to be repeated.
     pub executions: usize,
+    /// Incarnations that ended early and began again later, because they came to a slot where an
+    /// earlier transaction had to go first.
+    pub put_off: usize,
     /// Incarnations whose result did not stand. A transaction may have several.
     pub conflicts: usize,
     /// The same, by what did not stand.

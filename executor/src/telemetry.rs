@@ -79,6 +79,7 @@ pub(crate) fn executed(stats: &ExecutionStats) {
         mode = mode_name(stats.mode),
         transactions = stats.transactions,
         executions = stats.executions,
+        put_off = stats.put_off,
         conflicts = stats.conflicts,
         lanes = stats.lanes,
         plan_us = micros(stats.plan_time),

@@ -31,6 +31,7 @@ pub(crate) fn validate(outcome: &TxOutcome<'_>) -> Validity {
     }
     for read in &outcome.accesses.slot_reads {
         if !read.stands() {
+            read.entry.note_conflict();
             return Validity::Conflict(StateLocation::Slot(
                 read.entry.address(),
                 read.entry.slot(),

@@ -107,7 +107,10 @@ fn a_subscriber_sees_the_block_and_its_stages() {
     assert_eq!(end, "exit");
     for phrase in [
         "multilane::block message=executed mode=\"parallel\" transactions=400",
-        &format!("executions={} conflicts={}", stats.executions, stats.conflicts),
+        &format!(
+            "executions={} put_off={} conflicts={}",
+            stats.executions, stats.put_off, stats.conflicts
+        ),
         &format!("finish_us={}", stats.finish_time.as_micros()),
     ] {
         assert!(event.contains(phrase), "{phrase} is not in {event}");
@@ -154,6 +157,7 @@ fn a_recorder_gets_the_figures_of_the_statistics() {
         ("multilane_blocks_total mode=parallel", 1.0),
         ("multilane_transactions_total", 400.0),
         ("multilane_executions_total", stats.executions as f64),
+        ("multilane_put_off_total", stats.put_off as f64),
         ("multilane_conflicts_total kind=account", kinds.accounts as f64),
         ("multilane_conflicts_total kind=slot", kinds.slots as f64),
         ("multilane_conflicts_total kind=error", kinds.errors as f64),

@@ -81,6 +81,7 @@ struct Line<'a> {
     cpu_s: Option<f64>,
     sequential_cpu_s: Option<f64>,
     executions: usize,
+    put_off: usize,
     conflicts: usize,
     mode: &'a str,
     /// Why the mode is "sequential".
@@ -131,6 +132,7 @@ impl<'a> Line<'a> {
             cpu_s: parallel.cpu.map(seconds),
             sequential_cpu_s: sequential.cpu.map(seconds),
             executions: stats.executions,
+            put_off: stats.put_off,
             conflicts: stats.conflicts,
             mode: if mode_reason.is_some() { "sequential" } else { "parallel" },
             mode_reason,

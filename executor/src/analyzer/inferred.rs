@@ -1,6 +1,6 @@
 //! What follows from a transaction's fields and calldata.
 
-use super::{AccessPrediction, PredictedLocation, callee};
+use super::{AccessPrediction, PredictedLocation, call_of, callee};
 use alloy_primitives::{Address, hex};
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
@@ -50,7 +50,7 @@ pub(super) fn accounts(tx: &TxEnv, balances_commute: bool, prediction: &mut Acce
 
 /// Adds what the calldata tells.
 pub(super) fn call(tx: &TxEnv, prediction: &mut AccessPrediction) {
-    let (Some(contract), Some(selector)) = (callee(tx), selector(tx)) else { return };
+    let Some((contract, selector)) = call_of(tx) else { return };
     let caller = tx.caller();
     let balance = |holder| PredictedLocation::TokenBalance { token: contract, holder };
     let allowance =
@@ -120,7 +120,7 @@ fn codes_written(tx: &TxEnv) -> impl Iterator<Item = Address> + '_ {
     created.into_iter().chain(authorities)
 }
 
-fn selector(tx: &TxEnv) -> Option<[u8; 4]> {
+pub(super) fn selector(tx: &TxEnv) -> Option<[u8; 4]> {
     tx.input().first_chunk().copied()
 }
 

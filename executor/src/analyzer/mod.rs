@@ -188,6 +188,11 @@ impl SenderNonces {
 }
 
 /// The account that a transaction calls, if it is no creation.
+/// The contract and the selector of a call that has one.
+pub(crate) fn call_of(tx: &TxEnv) -> Option<(Address, [u8; 4])> {
+    callee(tx).zip(inferred::selector(tx))
+}
+
 fn callee(tx: &TxEnv) -> Option<Address> {
     match tx.kind() {
         TxKind::Call(to) => Some(to),

@@ -380,6 +380,7 @@ fn absorb(stats: &mut ExecutionStats, window: &ExecutionStats) {
         stats.mode = window.mode;
     }
     stats.executions += window.executions;
+    stats.put_off += window.put_off;
     stats.conflicts += window.conflicts;
     stats.conflict_kinds += window.conflict_kinds;
     stats.predicted_edges += window.predicted_edges;

@@ -32,6 +32,13 @@ use std::{
 const UNDELIVERED_MAX: usize = 4096;
 /// Gas that one turn of a worker should cover, so that its cost does not show.
 pub(crate) const TURN_GAS: u64 = 400_000;
+/// What stands for a transaction's predecessor, and for its own dispatch, among its blockers.
+const PREDECESSOR: u32 = 1;
+const UNDISPATCHED: u32 = 1 << 31;
+/// How far from the frontier a worker without work looks for what others have not come to.
+const LEFT_OVER_NEAR: usize = 64;
+/// Workers that have run as far ahead as they may go on when so many may be started.
+const STARTED_MIN: usize = 64;
 /// Most transactions in one turn.
 const BATCH_MAX: u64 = 32;
 
@@ -63,7 +70,8 @@ pub(crate) struct Scheduler<'plan> {
     /// Transactions that begin before their turn, and how many of them have.
     head_start: Vec<TxIndex>,
     begun: AtomicUsize,
-    /// Predicted predecessors that are not done, plus one until the transaction is dispatched.
+    /// Predicted predecessors that are not done, plus [`UNDISPATCHED`] until the transaction is
+    /// dispatched.
     blockers: Box<[AtomicU32]>,
     /// The next position to dispatch.
     cursor: AtomicUsize,
@@ -101,7 +109,9 @@ impl<'plan> Scheduler<'plan> {
             head_start,
             begun: AtomicUsize::new(0),
             status: positions().map(|_| SharedStatus::new()).collect(),
-            blockers: positions().map(|i| AtomicU32::new(plan.predecessors(i) + 1)).collect(),
+            blockers: positions()
+                .map(|i| AtomicU32::new(plan.predecessors(i) + UNDISPATCHED))
+                .collect(),
             cursor: AtomicUsize::new(0),
             frontier: AtomicUsize::new(0),
             delivered: AtomicUsize::new(if delivers { 0 } else { transactions }),
@@ -137,10 +147,11 @@ impl<'plan> Scheduler<'plan> {
         }
         let mut start = self.cursor.load(Ordering::Relaxed);
         loop {
-            let end = (start + self.batch).min(self.horizon());
-            if start >= end {
-                return None;
+            let horizon = self.horizon();
+            if !self.is_worth_starting(start, horizon) {
+                return self.left_over(start).map(Task::Claimed);
             }
+            let end = (start + self.batch).min(horizon);
             // Relaxed: the cursor hands out positions; what is known about them is synchronized by
             // their status.
             match self.cursor.compare_exchange_weak(
@@ -155,9 +166,21 @@ impl<'plan> Scheduler<'plan> {
         }
     }
 
+    /// A transaction of another worker's turn that this one has not come to, because another of the
+    /// same turn takes long.
+    fn left_over(&self, cursor: usize) -> Option<TxIndex> {
+        let start = self.frontier();
+        let near = (start..cursor.min(start + LEFT_OVER_NEAR)).map(TxIndex::new);
+        near.filter(|index| {
+            self.status(*index) == Status::Unclaimed
+                && self.blockers[index.get()].load(Ordering::Acquire) == UNDISPATCHED
+        })
+        .find(|index| self.claim(*index))
+    }
+
     /// Whether a dispatched transaction is to be executed by the caller now.
     pub(crate) fn dispatch(&self, index: TxIndex) -> bool {
-        let waits = self.plan.predecessors(index) > 0 && !self.unblock(index);
+        let waits = self.plan.predecessors(index) > 0 && !self.unblock(index, UNDISPATCHED);
         !waits && self.claim(index)
     }
 
@@ -183,14 +206,14 @@ impl<'plan> Scheduler<'plan> {
         self.release_successors(index).filter(|next| self.claim(*next))
     }
 
+    /// Gives back a claimed transaction, which waits for its turn somewhere.
+    pub(crate) fn put_off(&self, index: TxIndex) {
+        self.status[index.get()].put_off();
+    }
+
     /// Ends a later execution, whose outcome is stored.
     pub(crate) fn finish_again(&self, index: TxIndex, by: WorkerId) {
         self.status[index.get()].finish(by);
-    }
-
-    /// Has an executed transaction looked at again: what it read is not what is there now.
-    pub(crate) fn overtaken(&self, index: TxIndex) {
-        self.push_ready(index);
     }
 
     /// Ends an execution at the frontier, which is final at once.
@@ -220,7 +243,7 @@ impl<'plan> Scheduler<'plan> {
         if self.delivers {
             // The calling thread in particular waits for results.
             self.idle.notify_all();
-        } else {
+        } else if self.is_worth_waking(next) {
             self.idle.notify_one();
         }
     }
@@ -276,6 +299,21 @@ impl<'plan> Scheduler<'plan> {
         self.idle.wait(mark);
     }
 
+    /// Whether somebody who sleeps has something to do now that the frontier is at a position: to
+    /// start others, or to make final what stands there.
+    fn is_worth_waking(&self, frontier: usize) -> bool {
+        frontier == self.plan.transactions()
+            || self.is_worth_starting(self.cursor.load(Ordering::Relaxed), self.horizon())
+            || matches!(self.status(TxIndex::new(frontier)), Status::Executed { .. })
+    }
+
+    /// Whether there is enough to be started for a worker to begin with it. If each commit let one
+    /// more transaction be started, a worker would be woken up for each.
+    fn is_worth_starting(&self, start: usize, horizon: usize) -> bool {
+        let enough = (self.depth.load(Ordering::Relaxed) / 4).clamp(1, STARTED_MIN);
+        start < horizon && (start + enough <= horizon || horizon == self.plan.transactions())
+    }
+
     /// Positions below may be started.
     fn horizon(&self) -> usize {
         let ahead = self.frontier.load(Ordering::Acquire) + self.depth.load(Ordering::Relaxed);
@@ -283,18 +321,18 @@ impl<'plan> Scheduler<'plan> {
         ahead.min(undelivered).min(self.plan.transactions())
     }
 
-    /// Takes one blocker away. Whether it was the last.
-    fn unblock(&self, index: TxIndex) -> bool {
+    /// Takes a blocker away, which is a predecessor or [`UNDISPATCHED`]. Whether it was the last.
+    fn unblock(&self, index: TxIndex, blocker: u32) -> bool {
         // Release: what the caller did happens before the execution that this may allow. Acquire:
         // whoever takes the last blocker away sees what all the others did.
-        self.blockers[index.get()].fetch_sub(1, Ordering::AcqRel) == 1
+        self.blockers[index.get()].fetch_sub(blocker, Ordering::AcqRel) == blocker
     }
 
     /// Unblocks the successors of a transaction. Gives the first free one, queues the others.
     fn release_successors(&self, index: TxIndex) -> Option<TxIndex> {
         let mut first = None;
         for successor in self.plan.successors(index) {
-            if self.unblock(*successor) {
+            if self.unblock(*successor, PREDECESSOR) {
                 match first {
                     None => first = Some(*successor),
                     Some(_) => self.push_ready(*successor),
@@ -304,7 +342,8 @@ impl<'plan> Scheduler<'plan> {
         first
     }
 
-    fn push_ready(&self, index: TxIndex) {
+    /// Has a transaction looked at: it waits no more, or what it read is not what is there now.
+    pub(crate) fn push_ready(&self, index: TxIndex) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.push(Reverse(index));
         self.ready_len.store(ready.len(), Ordering::Release);
@@ -319,3 +358,6 @@ impl<'plan> Scheduler<'plan> {
         next
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// ```text
 ///                 claim              finish
 ///   Unclaimed ───────────▶ Executing ───────▶ Executed
-///                              ▲                 │
-///                              └─────────────────┘
-///                                    reclaim
+///                           │ ▲   ▲              │
+///                  put_off  ▼ │   └──────────────┘
+///                       PutOff        reclaim
 /// ```
 ///
+/// - A transaction that was put off is claimed as one that nobody has started.
 /// - `claim` and `reclaim` may be called by all workers at once; one of them wins.
 /// - `finish` is called by the winner alone, unless it holds the commit frontier: what is claimed
 ///   there is final at once, and the frontier's position says so.
@@ -19,6 +20,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(crate) enum Status {
     /// Nobody has started it.
     Unclaimed,
+    /// Somebody has started it, and has found that it is not its turn.
+    PutOff,
     /// One worker has it: to execute it, for the first time or again, or to make it final.
     Executing,
     /// Its outcome is stored and its writes are published.
@@ -44,8 +47,9 @@ impl WorkerId {
 
 const UNCLAIMED: u8 = 0;
 const EXECUTING: u8 = 1;
+const PUT_OFF: u8 = 2;
 /// The first number of those that say who executed.
-const EXECUTED: u8 = 2;
+const EXECUTED: u8 = 3;
 
 /// A [`Status`] that workers share.
 #[derive(Debug)]
@@ -65,13 +69,19 @@ impl SharedStatus {
         match self.0.load(Ordering::SeqCst) {
             UNCLAIMED => Status::Unclaimed,
             EXECUTING => Status::Executing,
+            PUT_OFF => Status::PutOff,
             executed => Status::Executed { by: WorkerId(executed - EXECUTED) },
         }
     }
 
-    /// Unclaimed to executing. Whether this caller won.
+    /// Unclaimed, or put off, to executing. Whether this caller won.
     pub(crate) fn claim(&self) -> bool {
-        self.0.compare_exchange(UNCLAIMED, EXECUTING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let exchange =
+            |now| self.0.compare_exchange(now, EXECUTING, Ordering::SeqCst, Ordering::SeqCst);
+        match exchange(UNCLAIMED) {
+            Err(PUT_OFF) => exchange(PUT_OFF).is_ok(),
+            first => first.is_ok(),
+        }
     }
 
     /// Executed to executing. Whether this caller won.
@@ -79,6 +89,12 @@ impl SharedStatus {
         let now = self.0.load(Ordering::SeqCst);
         now >= EXECUTED
             && self.0.compare_exchange(now, EXECUTING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Executing to put off.
+    pub(crate) fn put_off(&self) {
+        debug_assert_eq!(self.get(), Status::Executing);
+        self.0.store(PUT_OFF, Ordering::SeqCst);
     }
 
     /// Executing to executed.
@@ -100,6 +116,11 @@ mod tests {
         assert!(status.claim());
         assert!(!status.claim());
         assert_eq!(status.get(), Status::Executing);
+        status.put_off();
+        assert_eq!(status.get(), Status::PutOff);
+        assert!(!status.reclaim());
+        assert!(status.claim());
+        assert!(!status.claim());
         let by = WorkerId::new(1_000);
         status.finish(by);
         assert_eq!(status.get(), Status::Executed { by });

@@ -1,6 +1,6 @@
 //! A worker's EVM that is not mainnet's.
 
-use super::{Accesses, Deferred, Executed, TxOutcome, WorkerDb};
+use super::{Accesses, Deferred, Executed, Reads, TxOutcome, WorkerDb};
 use crate::{
     backend::{BackendDb, BackendEvm, BackendOutcome, EvmBackend, Payment, Recorder},
     error::{SourceError, SourceFailure},
@@ -64,10 +64,10 @@ where
         &mut self,
         index: TxIndex,
         tx: &TxEnv,
-        at_frontier: bool,
+        reads: Reads,
         accesses: Accesses<'block>,
     ) -> TxOutcome<'block> {
-        self.db.borrow_mut().begin(index, at_frontier, accesses);
+        self.db.borrow_mut().begin(index, reads, accesses);
         let result = match (self.evm.transact(tx), self.failure.take()) {
             (_, Some(cause)) => Err(EVMError::Database(cause)),
             (result, None) => result,

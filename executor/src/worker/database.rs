@@ -1,6 +1,6 @@
 //! What a worker's EVM reads from: the block's multi-version state, over the worker's own source.
 
-use super::Accesses;
+use super::{Accesses, Reads};
 use crate::{
     backend::Recorder,
     error::{SourceError, SourceRead},
@@ -14,7 +14,7 @@ use alloy_primitives::{
 use core::fmt;
 use multilane_state::{
     StateLocation, TxIndex,
-    multi_version::{AccountEntry, AccountRead, AccountValue, BalanceUse, SlotRead},
+    multi_version::{AccountEntry, AccountRead, AccountValue, BalanceUse, SlotEntry, SlotRead},
     unshared_code,
 };
 use revm::{
@@ -40,6 +40,8 @@ pub(crate) struct WorkerDb<'block, DB> {
     pub(super) reader: TxIndex,
     /// Whether every transaction before the reader is committed, so that nothing is a guess.
     at_frontier: bool,
+    /// Whether the reader may be put off at a contended slot.
+    can_wait: bool,
     pub(crate) accesses: Accesses<'block>,
 }
 
@@ -57,14 +59,16 @@ where
             mapping_hashes: KeccakCache::new(MAPPING_HASHES),
             reader: TxIndex::FIRST,
             at_frontier: false,
+            can_wait: false,
             accesses: Accesses::default(),
         }
     }
 
     /// Starts recording for a transaction, in vectors that are empty.
-    pub(crate) fn begin(&mut self, reader: TxIndex, at_frontier: bool, accesses: Accesses<'block>) {
+    pub(crate) fn begin(&mut self, reader: TxIndex, reads: Reads, accesses: Accesses<'block>) {
         self.reader = reader;
-        self.at_frontier = at_frontier;
+        self.at_frontier = reads == Reads::Final;
+        self.can_wait = reads == Reads::Guess { can_wait: true };
         self.accesses = accesses;
     }
 
@@ -170,6 +174,18 @@ where
         }
     }
 
+    /// Takes the reader's turn at a slot that others are changing.
+    #[cold]
+    fn line_up(&mut self, entry: &'block SlotEntry) -> Result<(), SourceError> {
+        self.accesses.lines.push(entry);
+        if entry.enter(self.reader, self.can_wait) {
+            return Ok(());
+        }
+        self.accesses.waits = true;
+        let read = SourceRead::Location(StateLocation::Slot(entry.address(), entry.slot()));
+        Err(SourceError::new(read, OutOfOrder))
+    }
+
     fn storage_of(
         &mut self,
         account: &'block AccountEntry,
@@ -178,6 +194,9 @@ where
         let entry = self.block.state.slot(account.address(), key);
         let foretold = self.block.foretold().filter(|_| !self.at_frontier);
         let foretold = foretold.and_then(|it| it.slot(account.address(), key, self.reader));
+        if foretold.is_none() && entry.is_contended() {
+            self.line_up(entry)?;
+        }
         let served = match foretold.or_else(|| entry.guess(account, self.reader)) {
             Some(value) => value,
             None => {
@@ -298,8 +317,8 @@ where
     }
 }
 
-/// Why a speculative execution ends where it would look at a precompile with state of its own. The
-/// transaction is executed when its turn comes.
+/// Why a speculative execution ends where it would look at a precompile with state of its own, or at
+/// a slot where others have their turn. The transaction is executed when its turn comes.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("not before its turn")]
 struct OutOfOrder;

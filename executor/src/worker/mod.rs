@@ -46,7 +46,13 @@ use revm::{
     precompile::{PrecompileSpecId, Precompiles},
     state::{Account, EvmState},
 };
-use std::error::Error;
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use transfer::TransferRules;
 
 /// revm's EVM of mainnet.
@@ -89,9 +95,12 @@ where
     machine: Machine<'evm, 'block, DB>,
     /// Where plain transfers need no EVM, how they are done.
     transfers: Option<TransferRules>,
+    /// Raised when a precompile looks for a result that is kept.
+    has_looked_up: Arc<AtomicBool>,
     /// Vectors of outcomes that have been committed.
     spare: Vec<Accesses<'block>>,
     executions: usize,
+    put_off: usize,
 }
 
 /// What a worker executes transactions with.
@@ -102,6 +111,20 @@ where
 {
     Mainnet(RevmEvm<WorkerDb<'block, DB>>),
     Custom(CustomEvm<'evm, 'block, DB>),
+}
+
+/// What an incarnation reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Every earlier transaction is committed: nothing is a guess, and the outcome needs no
+    /// validation.
+    Final,
+    /// The best guess there is.
+    Guess {
+        /// Whether the execution may end at a contended slot, to be begun again when it is the
+        /// transaction's turn there.
+        can_wait: bool,
+    },
 }
 
 /// What one incarnation of a transaction read, did and resulted in.
@@ -151,6 +174,12 @@ pub(crate) struct Accesses<'block> {
     /// Where the block's access list is wanted, all slots that were accessed, each with what became
     /// of it. More than were read: what a contract holds that is being created is known.
     pub(crate) touched_slots: Vec<(&'block SlotEntry, SlotWrite)>,
+    /// Contended slots that the transaction is in line for, until it is done.
+    pub(crate) lines: Vec<&'block SlotEntry>,
+    /// Whether the execution ended at the last of them, because it was not its turn.
+    pub(crate) waits: bool,
+    /// Whether a precompile was asked for something whose result is kept.
+    pub(crate) computed: bool,
 }
 
 /// An account in a write set.
@@ -169,6 +198,9 @@ impl Accesses<'_> {
         self.account_writes.clear();
         self.slot_writes.clear();
         self.touched_slots.clear();
+        self.lines.clear();
+        self.waits = false;
+        self.computed = false;
     }
 }
 
@@ -179,11 +211,12 @@ where
 {
     pub(crate) fn new(id: WorkerId, block: &'block BlockContext, env: &EvmEnv, source: DB) -> Self {
         let db = WorkerDb::new(block, source);
+        let mut has_looked_up = Arc::default();
         let machine = match block.backend() {
             Some(backend) => Machine::Custom(CustomEvm::new(backend, env, db)),
             None => {
                 let mut evm = mainnet_evm(env, db);
-                block.precompile_results.install(&mut evm.precompiles);
+                has_looked_up = block.precompile_results.install(&mut evm.precompiles);
                 if block.rules.balances_commute {
                     watch_balances(&mut evm.instruction);
                 }
@@ -195,8 +228,10 @@ where
             block,
             machine,
             transfers: TransferRules::of(block, env),
+            has_looked_up,
             spare: Vec::new(),
             executions: 0,
+            put_off: 0,
         }
     }
 
@@ -205,9 +240,14 @@ where
         self.id
     }
 
-    /// How many incarnations this worker has run.
+    /// How many incarnations this worker has run to their end.
     pub(crate) const fn executions(&self) -> usize {
         self.executions
+    }
+
+    /// How many incarnations of this worker ended where it was not their turn.
+    pub(crate) const fn put_off(&self) -> usize {
+        self.put_off
     }
 
     /// Does something with the database behind the EVM.
@@ -219,36 +259,37 @@ where
     }
 
     /// Runs one incarnation of a transaction.
-    ///
-    /// `at_frontier` says that every earlier transaction is committed: what is served then is no
-    /// guess, and the outcome needs no validation.
     pub(crate) fn execute(
         &mut self,
         index: TxIndex,
         tx: &TxEnv,
-        at_frontier: bool,
+        reads: Reads,
     ) -> TxOutcome<'block> {
         if self.block.is_cancelled() {
             return TxOutcome::stopped();
         }
-        let outcome = self.run(index, tx, at_frontier);
-        if at_frontier && self.block.is_list_refuted_by(index, &outcome.accesses) {
+        let outcome = self.run(index, tx, reads);
+        if outcome.accesses.waits {
+            self.put_off += 1;
+        } else {
+            self.executions += 1;
+        }
+        if reads == Reads::Final && self.block.is_list_refuted_by(index, &outcome.accesses) {
             return TxOutcome::stopped();
         }
         outcome
     }
 
-    fn run(&mut self, index: TxIndex, tx: &TxEnv, at_frontier: bool) -> TxOutcome<'block> {
-        self.executions += 1;
-        if let Some(outcome) = self.transfer(index, tx, at_frontier) {
+    fn run(&mut self, index: TxIndex, tx: &TxEnv, reads: Reads) -> TxOutcome<'block> {
+        if let Some(outcome) = self.transfer(index, tx, reads) {
             return outcome;
         }
         let accesses = self.spare.pop().unwrap_or_default();
         let evm = match &mut self.machine {
             Machine::Mainnet(evm) => evm,
-            Machine::Custom(evm) => return evm.execute(index, tx, at_frontier, accesses),
+            Machine::Custom(evm) => return evm.execute(index, tx, reads, accesses),
         };
-        evm.ctx.journaled_state.database.begin(index, at_frontier, accesses);
+        evm.ctx.journaled_state.database.begin(index, reads, accesses);
         let handler = &mut DeferredFeeHandler::new();
         evm.ctx.set_tx(tx.clone());
         let result = handler.run(evm);
@@ -267,10 +308,9 @@ where
                 deferred: handler.owed().map_or(Deferred::Nothing, Deferred::Fee),
             }
         });
-        TxOutcome {
-            result,
-            accesses: std::mem::take(&mut evm.ctx.journaled_state.database.accesses),
-        }
+        let mut accesses = std::mem::take(&mut evm.ctx.journaled_state.database.accesses);
+        accesses.computed = self.has_looked_up.swap(false, Ordering::Relaxed);
+        TxOutcome { result, accesses }
     }
 
     /// Gives the vectors of an outcome to a later execution.

@@ -11,7 +11,10 @@ use revm::{
     precompile::{PrecompileId, PrecompileOutput},
     primitives::map::DefaultHashBuilder,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// What precompiles made of their inputs. Shared by the workers of a block.
 ///
@@ -22,15 +25,19 @@ pub(crate) struct PrecompileResults(
 );
 
 impl PrecompileResults {
-    /// Lets precompiles look here before they compute.
-    pub(super) fn install(self: &Arc<Self>, precompiles: &mut PrecompilesMap) {
+    /// Lets precompiles look here before they compute. The flag is raised whenever one does.
+    pub(super) fn install(self: &Arc<Self>, precompiles: &mut PrecompilesMap) -> Arc<AtomicBool> {
+        let looked = Arc::new(AtomicBool::new(false));
         precompiles.map_cacheable_precompiles(|address, precompile| {
             if !is_worth_keeping(precompile.precompile_id()) {
                 return precompile;
             }
-            let (results, address) = (Arc::clone(self), *address);
+            let (results, looked) = (Arc::clone(self), Arc::clone(&looked));
+            let address = *address;
             let id = precompile.precompile_id().clone();
             DynPrecompile::new(id, move |input: PrecompileInput<'_>| {
+                // Relaxed: each worker has a flag of its own.
+                looked.store(true, Ordering::Relaxed);
                 let key = (address, Bytes::copy_from_slice(input.data));
                 // With less gas than it takes, the precompile finds out by itself.
                 if let Some(known) = results.0.get(&key)
@@ -45,6 +52,7 @@ impl PrecompileResults {
                 Ok(output)
             })
         });
+        looked
     }
 }
 

@@ -5,7 +5,7 @@
 //! as long as working that out. The rules are revm's own ([`validation`]); whatever is out of the
 //! ordinary, an error above all, is left to revm.
 
-use super::{Deferred, Executed, Machine, TxOutcome, Worker, WorkerDb, WrittenAccount};
+use super::{Deferred, Executed, Machine, Reads, TxOutcome, Worker, WorkerDb, WrittenAccount};
 use crate::pipeline::BlockContext;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, Bytes, U256};
@@ -129,7 +129,7 @@ where
         &mut self,
         index: TxIndex,
         tx: &TxEnv,
-        at_frontier: bool,
+        reads: Reads,
     ) -> Option<TxOutcome<'block>> {
         let rules = self.transfers.as_ref()?;
         let recipient = plain_recipient(tx)?;
@@ -143,7 +143,7 @@ where
         let accesses = self.spare.pop().unwrap_or_default();
         let beneficiary = self.block.beneficiary;
         let work = |db: &mut WorkerDb<'block, DB>| {
-            db.begin(index, at_frontier, accesses);
+            db.begin(index, reads, accesses);
             let executed = pay(db, rules, tx, recipient, beneficiary);
             (executed, std::mem::take(&mut db.accesses))
         };

@@ -24,6 +24,7 @@ mod changes;
 mod pending;
 mod slot;
 mod table;
+mod turns;
 
 pub use account::{
     AccountEntry, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,

@@ -1,9 +1,12 @@
 //! The entry of a storage slot.
 
-use super::{AccountEntry, pending::PendingWrites};
+use super::{AccountEntry, pending::PendingWrites, turns::Turns};
 use crate::TxIndex;
 use alloy_primitives::{Address, U256};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// A read of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,8 @@ impl SlotRead<'_> {
 pub struct SlotEntry {
     address: Address,
     slot: U256,
+    /// Whether transactions take turns here. A hint: the truth is in the cell.
+    is_contended: AtomicBool,
     cell: Mutex<SlotCell>,
 }
 
@@ -42,6 +47,8 @@ struct SlotCell {
     original: Option<U256>,
     /// Writes of executed transactions at or above the frontier, in block order.
     pending: PendingWrites<SlotWrite>,
+    /// Who takes turns here, since the first conflict.
+    turns: Option<Box<Turns>>,
 }
 
 impl SlotCell {
@@ -81,7 +88,7 @@ pub struct SlotOrder {
 
 impl SlotEntry {
     pub(super) fn new(address: Address, slot: U256) -> Self {
-        Self { address, slot, cell: Mutex::default() }
+        Self { address, slot, is_contended: AtomicBool::new(false), cell: Mutex::default() }
     }
 
     /// The account that the slot belongs to.
@@ -132,11 +139,54 @@ impl SlotEntry {
         let below = cell.pending.below(writer);
         cell.pending.insert(writer, write);
         let next = cell.pending.get(below + 1);
-        SlotOrder {
+        let order = SlotOrder {
             is_overtaken: cell.is_overtaken(below, write),
             overtakes: next
                 .filter(|(_, next)| next.original != write.present)
                 .map(|(next, _)| *next),
+        };
+        if order != SlotOrder::default() {
+            self.take_turns(cell);
+        }
+        order
+    }
+
+    /// Notes that a read of the slot did not stand.
+    pub fn note_conflict(&self) {
+        self.take_turns(&mut self.lock());
+    }
+
+    fn take_turns(&self, cell: &mut SlotCell) {
+        cell.turns.get_or_insert_default().note_conflict();
+        self.is_contended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether transactions take turns at the slot, because one after another changes it and those
+    /// that did not know have read something else.
+    #[inline]
+    pub fn is_contended(&self) -> bool {
+        self.is_contended.load(Ordering::Relaxed)
+    }
+
+    /// Lines a transaction up for the slot. Whether it is its turn: those before it that have come
+    /// so far have [left](Self::leave). If it is not, and the transaction can wait, it will be told;
+    /// one that cannot goes on, and others wait for it.
+    pub fn enter(&self, index: TxIndex, can_wait: bool) -> bool {
+        self.lock().turns.get_or_insert_default().enter(index, can_wait)
+    }
+
+    /// Whether a transaction waits for its turn.
+    pub fn is_waiting(&self, index: TxIndex) -> bool {
+        self.lock().turns.as_ref().is_some_and(|turns| turns.is_waiting(index))
+    }
+
+    /// Takes a transaction out of the line, which has published its writes. `changed` says whether
+    /// the slot has another value now; `turn_of` is told of those whose turn it is.
+    pub fn leave(&self, index: TxIndex, changed: bool, turn_of: impl FnMut(TxIndex)) {
+        if let Some(turns) = &mut self.lock().turns
+            && !turns.leave(index, changed, turn_of)
+        {
+            self.is_contended.store(false, Ordering::Relaxed);
         }
     }
 
@@ -228,6 +278,31 @@ mod tests {
         assert_eq!(publish(3, write(7, 8)), SlotOrder { is_overtaken: false, overtakes });
         assert_eq!(publish(4, write(8, 9)), fits);
         assert_eq!(publish(2, write(5, 7)), fits);
+    }
+
+    #[test]
+    fn a_conflict_makes_transactions_take_turns() {
+        let state = MultiVersionState::with_capacity(1, 1);
+        let slot = state.slot(Address::ZERO, U256::ONE);
+        slot.load(U256::from(5));
+        slot.publish(TxIndex::new(2), write(5, 6));
+        assert!(!slot.is_contended());
+        slot.publish(TxIndex::new(1), write(5, 7));
+        assert!(slot.is_contended());
+        assert!(slot.enter(TxIndex::new(1), true));
+        assert!(!slot.enter(TxIndex::new(2), true));
+        assert!(slot.is_waiting(TxIndex::new(2)));
+        let mut turns = Vec::new();
+        slot.leave(TxIndex::new(1), true, |turn| turns.push(turn.get()));
+        assert_eq!(turns, [2]);
+        assert!(!slot.is_waiting(TxIndex::new(2)));
+        // Three that need not have waited, and it is over.
+        for position in 2..=4 {
+            slot.enter(TxIndex::new(position + 1), true);
+            assert!(slot.is_contended());
+            slot.leave(TxIndex::new(position), false, |_| {});
+        }
+        assert!(!slot.is_contended());
     }
 
     #[test]
