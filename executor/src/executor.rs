@@ -19,8 +19,7 @@ use crate::{
     source::StateSource,
     workers::Workers,
 };
-use alloy_consensus::transaction::Recovered;
-use alloy_evm::{EvmEnv, FromRecoveredTx, RecoveredTx, block::BlockExecutionError};
+use alloy_evm::{EvmEnv, block::BlockExecutionError};
 use alloy_primitives::B256;
 use revm::{context::TxEnv, context_interface::result::EVMError};
 use std::{fmt, marker::PhantomData, sync::Arc};
@@ -187,13 +186,6 @@ impl<B> fmt::Debug for ParallelExecutor<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ParallelExecutor").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-fn to_tx_env<T>(tx: &Recovered<T>) -> TxEnv
-where
-    TxEnv: FromRecoveredTx<T>,
-{
-    TxEnv::from_recovered_tx(tx.tx(), *RecoveredTx::signer(tx))
 }
 
 /// Opens a handle of the source on the calling thread.

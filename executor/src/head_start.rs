@@ -5,6 +5,9 @@
 //! all from its gas: proofs take many times the time. But a proof is long, and comes with a generous
 //! gas limit. Begun first, a transaction that stands has cost nothing, and few are tried.
 //!
+//! A chain is long whatever its transactions are. One that takes more than its share of what comes
+//! after its head goes on alone in the end, unless it begins first.
+//!
 //! *Must not know*: state, threads at work.
 
 use crate::partitioner::ExecutionPlan;
@@ -19,8 +22,8 @@ const OUTSTANDING: u64 = 4;
 /// Bytes of calldata that count even where there are none: a limit alone says something too.
 const DATA: u64 = 500;
 
-/// The transactions that may take the longest by far and are not expected to wait for another one,
-/// longest first.
+/// The heads of chains that would keep the block waiting, and the transactions that may take the
+/// longest by far and are not expected to wait for another one; in either part the longest first.
 pub(crate) fn head_start(
     transactions: &[TxEnv],
     plan: &ExecutionPlan,
@@ -38,7 +41,15 @@ pub(crate) fn head_start(
         .filter(|(_, index)| plan.predecessors(*index) == 0)
         .collect();
     outstanding.sort_by_key(|(weight, index)| (Reverse(*weight), *index));
-    outstanding.into_iter().take(threads * PER_THREAD).map(|(_, index)| index).collect()
+    let mut chains: Vec<_> = plan
+        .chains()
+        .iter()
+        .filter(|chain| chain.gas.saturating_mul(threads as u64) > chain.rest)
+        .collect();
+    chains.sort_by_key(|chain| (Reverse(chain.gas), chain.head));
+    let heads = chains.into_iter().map(|chain| chain.head).take(threads);
+    let outstanding = outstanding.into_iter().take(threads * PER_THREAD).map(|(_, index)| index);
+    heads.chain(outstanding).collect()
 }
 
 /// What suggests that a transaction takes long.
@@ -101,6 +112,16 @@ mod tests {
     fn those_that_have_to_wait_or_come_early_anyway_do_not() {
         let proofs = [(10, 5_000_000, 900), (50, 5_000_000, 900), (90, 5_000_000, 900)];
         assert_eq!(positions(&block(&proofs), &[20, 90]), [50]);
+    }
+
+    #[test]
+    fn a_chain_that_would_go_on_alone_begins_first() {
+        let ends: Vec<_> = (60..100).collect();
+        assert_eq!(positions(&block(&[(99, 5_000_000, 900), (70, 5_000_000, 900)]), &ends), [60]);
+        // This one has been there long enough when the block ends.
+        let whole: Vec<_> = (0..40).collect();
+        assert!(positions(&block(&[]), &whole).is_empty());
+        assert!(positions(&block(&[]), &[97, 98, 99]).is_empty());
     }
 
     #[test]

@@ -147,6 +147,7 @@ mod speculation;
 mod state_history;
 mod stats;
 mod telemetry;
+mod tx_envs;
 mod validation;
 pub mod verification;
 mod worker;

@@ -22,7 +22,7 @@ use revm::{
     Database,
     database::BundleState,
     primitives::KECCAK_EMPTY,
-    state::{Account, AccountInfo, Bytecode, EvmState, TransactionId},
+    state::{Account, Bytecode, EvmState, TransactionId},
 };
 use std::{error::Error, ptr, sync::OnceLock};
 
@@ -247,19 +247,13 @@ fn credited(
     write: Option<AccountWrite>,
 ) -> Account {
     let mut account = match before {
-        Some(value) => Account::from(AccountInfo {
-            balance: value.balance,
-            nonce: value.nonce,
-            code_hash: value.code_hash,
-            account_id: None,
-            // Code that is new in the block travels with its account here as well: a bundle made by
-            // revm's state would lose it otherwise.
-            code: if value.code_hash == KECCAK_EMPTY {
-                Some(Bytecode::default())
-            } else {
-                block.new_code(&value.code_hash)
-            },
-        }),
+        // Code that is new in the block travels with its account here as well: a bundle made by
+        // revm's state would lose it otherwise.
+        Some(value) => Account::from(value.info(if value.code_hash == KECCAK_EMPTY {
+            Some(Bytecode::default())
+        } else {
+            block.new_code(&value.code_hash)
+        })),
         None => Account::new_not_existing(TransactionId::ZERO),
     };
     if let Some(write) = write {

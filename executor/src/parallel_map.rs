@@ -19,7 +19,21 @@ where
     parallel_map_with(workers, items, || (), |(), at, item| map(at, item))
 }
 
-/// The same with something that each worker has for itself.
+/// The same, on all workers if there are so many items.
+pub(crate) fn parallel_map_from<T, U>(
+    from: usize,
+    workers: Workers<'_>,
+    items: &[T],
+    map: impl Fn(usize, &T) -> U + Sync,
+) -> Vec<U>
+where
+    T: Sync,
+    U: Send,
+{
+    map_from(from, workers, items, || (), |(), at, item| map(at, item))
+}
+
+/// The same as [`parallel_map`] with something that each worker has for itself.
 pub(crate) fn parallel_map_with<T, U, S>(
     workers: Workers<'_>,
     items: &[T],
@@ -30,7 +44,21 @@ where
     T: Sync,
     U: Send,
 {
-    if items.len() < PARALLEL_FROM || workers.threads() == 1 {
+    map_from(PARALLEL_FROM, workers, items, own, map)
+}
+
+fn map_from<T, U, S>(
+    from: usize,
+    workers: Workers<'_>,
+    items: &[T],
+    own: impl Fn() -> S + Sync,
+    map: impl Fn(&mut S, usize, &T) -> U + Sync,
+) -> Vec<U>
+where
+    T: Sync,
+    U: Send,
+{
+    if items.len() < from || workers.threads() == 1 {
         let mut own = own();
         return items.iter().enumerate().map(|(at, item)| map(&mut own, at, item)).collect();
     }

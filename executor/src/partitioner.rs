@@ -3,6 +3,9 @@
 use crate::{analyzer::AccessPrediction, conflict_graph::ConflictGraph};
 use multilane_state::TxIndex;
 
+/// A chain of less than one part in so many of the block's gas keeps nobody waiting for long.
+const CHAIN_SHARE: u64 = 8;
+
 /// What may run beside what, and how long the block takes at best.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecutionPlan {
@@ -12,8 +15,20 @@ pub struct ExecutionPlan {
     successors: Vec<TxIndex>,
     bounds: Vec<u32>,
     lanes: usize,
+    chains: Vec<Chain>,
     critical_path_gas: u64,
     gas: u64,
+}
+
+/// A chain of transactions that wait for one another, of a good part of the block's gas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// Its first transaction, which waits for none.
+    pub(crate) head: TxIndex,
+    /// Expected gas of its heaviest path.
+    pub(crate) gas: u64,
+    /// Expected gas of everything in the block from the head on.
+    pub(crate) rest: u64,
 }
 
 impl ExecutionPlan {
@@ -36,16 +51,34 @@ impl ExecutionPlan {
             successors[*slot as usize] = conflict.later;
             *slot += 1;
         }
-        Self {
-            predecessors,
-            successors,
-            bounds,
-            lanes: count_lanes(graph),
-            critical_path_gas: critical_path(predictions, graph),
-            gas: predictions
-                .iter()
-                .fold(0, |gas: u64, prediction| gas.saturating_add(prediction.gas)),
+        let mut plan =
+            Self { predecessors, successors, bounds, lanes: count_lanes(graph), ..Self::default() };
+        plan.follow_chains(predictions);
+        plan
+    }
+
+    /// Finds the heaviest paths, from the end of the block: successors come later.
+    fn follow_chains(&mut self, predictions: &[AccessPrediction]) {
+        let gas = || predictions.iter().map(|prediction| prediction.gas);
+        self.gas = gas().fold(0, u64::saturating_add);
+        let mut heaviest = vec![0; predictions.len()];
+        let mut rest: u64 = 0;
+        for (position, gas) in gas().enumerate().rev() {
+            let head = TxIndex::new(position);
+            let after = self.successors(head).iter().map(|next| heaviest[next.get()]).max();
+            let chain = gas.saturating_add(after.unwrap_or_default());
+            heaviest[position] = chain;
+            rest = rest.saturating_add(gas);
+            self.critical_path_gas = self.critical_path_gas.max(chain);
+            if after.is_some() && self.predecessors(head) == 0 && chain >= self.gas / CHAIN_SHARE {
+                self.chains.push(Chain { head, gas: chain, rest });
+            }
         }
+    }
+
+    /// The chains that are a good part of the block.
+    pub(crate) fn chains(&self) -> &[Chain] {
+        &self.chains
     }
 
     /// How many transactions this one waits for.
@@ -104,22 +137,6 @@ fn find(parent: &mut [u32], mut node: usize) -> usize {
     node
 }
 
-/// The heaviest path, in one pass: edges come ordered by their later end.
-fn critical_path(predictions: &[AccessPrediction], graph: &ConflictGraph) -> u64 {
-    let mut finish: Vec<u64> = vec![0; predictions.len()];
-    let mut conflicts = graph.conflicts().iter().peekable();
-    let mut longest = 0;
-    for (index, prediction) in predictions.iter().enumerate() {
-        let mut start = 0;
-        while let Some(conflict) = conflicts.next_if(|conflict| conflict.later.get() == index) {
-            start = start.max(finish[conflict.earlier.get()]);
-        }
-        finish[index] = start.saturating_add(prediction.gas);
-        longest = longest.max(finish[index]);
-    }
-    longest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +176,15 @@ mod tests {
         };
         assert_eq!([successors(0), successors(2), successors(5)], [vec![2], vec![4], vec![]]);
         assert_eq!(plan.predecessors(TxIndex::new(4)), 1);
+    }
+
+    #[test]
+    fn long_chains_are_told_by_their_heads() {
+        // 0 is alone, 1 -> 3 -> 4 are a chain, and 2 -> 5 a light one.
+        let plan =
+            plan(&[(50, &[]), (10, &[1]), (1, &[2]), (10, &[1]), (12, &[1]), (2, &[2]), (9, &[])]);
+        let head = TxIndex::new(1);
+        assert_eq!(plan.chains(), [Chain { head, gas: 32, rest: 44 }]);
     }
 
     #[test]

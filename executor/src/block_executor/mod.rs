@@ -15,7 +15,10 @@ mod prospect;
 
 pub use executor::ParallelBlockExecutor;
 
-use crate::{EthereumFactory, ExecutionStats, ParallelExecutor, StateSource, backend::Mainnet};
+use crate::{
+    EthereumFactory, ExecutionStats, ParallelExecutor, StateSource, backend::Mainnet,
+    tx_envs::tx_env,
+};
 use alloy_consensus::{TransactionEnvelope, transaction::Recovered};
 use alloy_evm::{
     EvmEnv, EvmFactory, FromRecoveredTx, FromTxWithEncoded,
@@ -95,8 +98,7 @@ impl<S> Lookahead<S> {
     where
         TxEnv: FromRecoveredTx<T>,
     {
-        let to_tx_env = |tx: &Recovered<T>| TxEnv::from_recovered_tx(tx.inner(), tx.signer());
-        self.transactions = transactions.into_iter().map(to_tx_env).collect();
+        self.transactions = transactions.into_iter().map(tx_env).collect();
         self
     }
 }

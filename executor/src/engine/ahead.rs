@@ -80,10 +80,16 @@ impl<'block> Engine<'_, 'block> {
         let gas = outcome.result.as_ref().map_or(0, |executed| executed.result.tx_gas_used());
         let is_overtaken = self.announce(index, &outcome.accesses);
         current.outcome = Some(outcome);
-        let is_put_off = is_overtaken && self.repeat_overtaken(worker, index, &mut current);
+        // Of one that began before its turn others may be about to overtake it once more.
+        let repeats_later = is_overtaken && self.scheduler.is_early(index);
+        let is_put_off =
+            is_overtaken && !repeats_later && self.repeat_overtaken(worker, index, &mut current);
         let next = self.conclude(index, current, is_put_off, || {
             self.scheduler.finish_execution(index, worker.id())
         });
+        if repeats_later {
+            self.scheduler.push_ready(index);
+        }
         (gas, next)
     }
 

@@ -6,7 +6,7 @@
 //! by the gas that is really left. A candidate that cannot be executed ends its window: it is
 //! skipped, and those after it go on in the next one.
 
-use super::{ParallelExecutor, final_error, open, to_tx_env};
+use super::{ParallelExecutor, final_error, open};
 use crate::{
     CancellationToken, ExecutionError, ExecutionMode, ExecutionStats, SequentialReason,
     StateSource,
@@ -19,6 +19,7 @@ use crate::{
     source_cache::{CachedDb, CachedSource},
     state_history::{StateAt, StateHistory},
     telemetry::{self, Stage},
+    tx_envs::tx_env,
 };
 use alloy_consensus::{Transaction, TxEnvelope, transaction::Recovered};
 use alloy_evm::{
@@ -199,7 +200,7 @@ impl ParallelExecutor {
         parent: &S,
     ) -> Result<WindowEnd, ExecutionError> {
         let tx_envs =
-            parallel_map(self.workers(), window, |_, candidate| to_tx_env(&candidate.transaction));
+            parallel_map(self.workers(), window, |_, candidate| tx_env(&candidate.transaction));
         let block = self.context(env, &tx_envs, parent, true);
         // Code of earlier windows is new in the block too, and travels with its accounts.
         history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code, None));

@@ -3,7 +3,7 @@
 //! What the protocol does before the first transaction and after the last one is alloy-evm's; the
 //! transactions in between, their receipts and the bundle are ours.
 
-use super::{ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
+use super::{ParallelExecutor, final_error, open, unless_cancelled};
 use crate::{
     AccessHints, ExecutionError, ExecutionMode, ExecutionStats, SequentialReason, StateSource,
     access_list::Foretold,
@@ -12,11 +12,11 @@ use crate::{
     error::SourceFailure,
     frontier::End,
     judgement, merger,
-    parallel_map::parallel_map,
     pipeline::{BlockContext, Execution},
     receipts::receipts,
     sequential,
     telemetry::{self, Stage},
+    tx_envs::tx_envs,
 };
 use alloy_consensus::Transaction;
 use alloy_eips::eip7928::BlockAccessList;
@@ -127,7 +127,7 @@ impl ParallelExecutor {
             }
         }
         let env = chain.evm_env(&input.header);
-        let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
+        let tx_envs = tx_envs(self.workers(), transactions);
         let mut planned = self.plan_hinted(&tx_envs, &env, source, claimed_gas, hints);
         let mode = planned.stats.mode;
         if mode == ExecutionMode::Sequential(SequentialReason::SmallBlock) && !records {

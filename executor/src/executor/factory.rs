@@ -1,6 +1,6 @@
 //! Whole blocks through any alloy-evm block executor that speaks Ethereum's transactions.
 
-use super::{ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
+use super::{ParallelExecutor, final_error, open, unless_cancelled};
 use crate::{
     EthereumFactory, ExecutionError, ExecutionStats, StateSource,
     admission::GasAdmission,
@@ -10,6 +10,7 @@ use crate::{
     source::SourceDb,
     stats::ExecutionMode,
     telemetry::{self, Stage},
+    tx_envs::tx_env,
 };
 use alloy_consensus::{TransactionEnvelope, transaction::Recovered};
 use alloy_evm::{
@@ -72,7 +73,7 @@ impl<B> ParallelExecutor<B> {
         let outside = |error| ExecutionError::from_block_error(error, None, &failure);
         executor.apply_pre_execution_changes().map_err(outside)?;
 
-        let tx_envs = parallel_map(self.workers(), transactions, |_, tx| to_tx_env(tx));
+        let tx_envs = parallel_map(self.workers(), transactions, |_, tx| tx_env(tx));
         let mut planned = self.plan(&tx_envs, &env, source);
         let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
         if let ExecutionMode::Sequential(_) = planned.stats.mode {

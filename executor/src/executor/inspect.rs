@@ -4,7 +4,7 @@
 //! settles whether the block is valid. In the second nothing depends on anything: each transaction
 //! is executed once more, with its inspector, on the state that the first pass says it found.
 
-use super::{OrderedError, ParallelExecutor, final_error, open, to_tx_env, unless_cancelled};
+use super::{OrderedError, ParallelExecutor, final_error, open, unless_cancelled};
 use crate::{
     ExecutionError, ExecutionStats, StateSource,
     engine::panic_message,
@@ -17,6 +17,7 @@ use crate::{
     source_cache::CachedSource,
     state_history::StateHistory,
     telemetry::Stage,
+    tx_envs::tx_env,
 };
 use alloy_evm::{
     EvmFactory,
@@ -96,7 +97,7 @@ impl ParallelExecutor {
                 guarded(Some(index), || {
                     unless_cancelled(&cached, Some(index))?;
                     let tx = &block.transactions[index];
-                    evm.inspect(index, to_tx_env(tx), inspector(index))
+                    evm.inspect(index, tx_env(tx), inspector(index))
                         .map_err(|error| final_error(index, FinalError::Evm(error), *tx.hash()))
                 })
             },

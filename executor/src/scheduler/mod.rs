@@ -20,7 +20,7 @@ use status::SharedStatus;
 pub(crate) use status::{Status, WorkerId};
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     ops::Range,
     sync::{
         Mutex, PoisonError,
@@ -136,32 +136,29 @@ impl<'plan> Scheduler<'plan> {
                 return Some(Task::Claimed(*index));
             }
         }
-        while self.ready_len.load(Ordering::Acquire) > 0 {
-            let Some(Reverse(index)) = self.pop_ready() else { break };
-            if self.claim(index) {
-                return Some(Task::Claimed(index));
-            }
-            if self.reclaim(index) {
-                return Some(Task::Overtaken(index));
-            }
-        }
-        let mut start = self.cursor.load(Ordering::Relaxed);
         loop {
+            // Relaxed: the cursor hands out positions; what is known about them is synchronized by
+            // their status.
+            let start = self.cursor.load(Ordering::Relaxed);
             let horizon = self.horizon();
-            if !self.is_worth_starting(start, horizon) {
+            let can_start = self.is_worth_starting(start, horizon);
+            // What began before its turn has to wait for its turn to begin once more.
+            let below = if can_start { start } else { usize::MAX };
+            while let Some(index) = self.pop_ready(below) {
+                if self.claim(index) {
+                    return Some(Task::Claimed(index));
+                }
+                if self.reclaim(index) {
+                    return Some(Task::Overtaken(index));
+                }
+            }
+            if !can_start {
                 return self.left_over(start).map(Task::Claimed);
             }
             let end = (start + self.batch).min(horizon);
-            // Relaxed: the cursor hands out positions; what is known about them is synchronized by
-            // their status.
-            match self.cursor.compare_exchange_weak(
-                start,
-                end,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(Task::Dispatch(start..end)),
-                Err(now) => start = now,
+            let (then, now) = (Ordering::Relaxed, Ordering::Relaxed);
+            if self.cursor.compare_exchange_weak(start, end, then, now).is_ok() {
+                return Some(Task::Dispatch(start..end));
             }
         }
     }
@@ -180,8 +177,13 @@ impl<'plan> Scheduler<'plan> {
 
     /// Whether a dispatched transaction is to be executed by the caller now.
     pub(crate) fn dispatch(&self, index: TxIndex) -> bool {
-        let waits = self.plan.predecessors(index) > 0 && !self.unblock(index, UNDISPATCHED);
+        let waits = self.plan.predecessors(index) > 0 && self.unblock(index, UNDISPATCHED) > 0;
         !waits && self.claim(index)
+    }
+
+    /// Whether a transaction has begun before its turn, which has not come yet.
+    pub(crate) fn is_early(&self, index: TxIndex) -> bool {
+        index.get() >= self.cursor.load(Ordering::Relaxed)
     }
 
     /// Claims a transaction, whether or not it has been dispatched.
@@ -321,18 +323,21 @@ impl<'plan> Scheduler<'plan> {
         ahead.min(undelivered).min(self.plan.transactions())
     }
 
-    /// Takes a blocker away, which is a predecessor or [`UNDISPATCHED`]. Whether it was the last.
-    fn unblock(&self, index: TxIndex, blocker: u32) -> bool {
+    /// Takes a blocker away, which is a predecessor or [`UNDISPATCHED`]. Gives what is left.
+    fn unblock(&self, index: TxIndex, blocker: u32) -> u32 {
         // Release: what the caller did happens before the execution that this may allow. Acquire:
         // whoever takes the last blocker away sees what all the others did.
-        self.blockers[index.get()].fetch_sub(blocker, Ordering::AcqRel) == blocker
+        self.blockers[index.get()].fetch_sub(blocker, Ordering::AcqRel) - blocker
     }
 
     /// Unblocks the successors of a transaction. Gives the first free one, queues the others.
     fn release_successors(&self, index: TxIndex) -> Option<TxIndex> {
         let mut first = None;
+        let is_early = self.is_early(index);
         for successor in self.plan.successors(index) {
-            if self.unblock(*successor, PREDECESSOR) {
+            let left = self.unblock(*successor, PREDECESSOR);
+            // A chain that begins before its turn goes on before it.
+            if left == 0 || (is_early && left == UNDISPATCHED) {
                 match first {
                     None => first = Some(*successor),
                     Some(_) => self.push_ready(*successor),
@@ -351,11 +356,16 @@ impl<'plan> Scheduler<'plan> {
         self.idle.notify_one();
     }
 
-    fn pop_ready(&self) -> Option<Reverse<TxIndex>> {
+    /// The first that is ready, if it comes before a position.
+    fn pop_ready(&self, below: usize) -> Option<TxIndex> {
+        if self.ready_len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = ready.pop();
+        let first = ready.peek_mut().filter(|first| first.0.get() < below)?;
+        let Reverse(index) = PeekMut::pop(first);
         self.ready_len.store(ready.len(), Ordering::Release);
-        next
+        Some(index)
     }
 }
 

@@ -62,6 +62,29 @@ fn whoever_finishes_the_last_predecessor_takes_the_successor() {
 }
 
 #[test]
+fn a_chain_that_begins_before_its_turn_goes_on_before_it() {
+    // 5 -> 6 -> 7 share an account.
+    let plan = plan(TURN_GAS, &[None, None, None, None, None, Some(1), Some(1), Some(1)]);
+    let scheduler = Scheduler::new(&plan, vec![index(5)], 2, 100, false);
+    assert_eq!(scheduler.next_task(), Some(Task::Claimed(index(5))));
+    assert_eq!(scheduler.next_task(), Some(Task::Dispatch(0..1)));
+    assert_eq!(scheduler.finish_execution(index(5), WORKER(0)), Some(index(6)));
+    // It was overtaken, and has to wait for its turn now.
+    assert!(scheduler.is_early(index(5)));
+    scheduler.push_ready(index(5));
+    assert_eq!(scheduler.next_task(), Some(Task::Dispatch(1..2)));
+    assert_eq!(scheduler.finish_execution(index(6), WORKER(0)), Some(index(7)));
+    for position in 2..6 {
+        assert_eq!(scheduler.next_task(), Some(Task::Dispatch(position..position + 1)));
+    }
+    assert!(!scheduler.is_early(index(5)));
+    assert_eq!(scheduler.next_task(), Some(Task::Overtaken(index(5))));
+    assert_eq!(scheduler.next_task(), Some(Task::Dispatch(6..7)));
+    assert!(!scheduler.dispatch(index(6)) && !scheduler.dispatch(index(7)));
+    assert_eq!(scheduler.status(index(7)), Status::Executing);
+}
+
+#[test]
 fn nothing_starts_beyond_the_depth_and_then_not_one_by_one() {
     let plan = plan(TURN_GAS, &[None; 40]);
     let scheduler = scheduler(&plan, 16);

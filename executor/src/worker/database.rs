@@ -158,20 +158,15 @@ where
 
     /// An account as the EVM knows it, which was read at a position of the read set.
     fn info(&self, position: usize, value: AccountValue) -> AccountInfo {
-        AccountInfo {
-            balance: value.balance,
-            nonce: value.nonce,
-            code_hash: value.code_hash,
-            account_id: AccountId::new(position),
-            // Code that is new in the block travels with the account, as it does in revm's state:
-            // the bundle lists new code by it, that of accounts without any included. All other
-            // code is loaded when it is run.
-            code: if value.code_hash == KECCAK_EMPTY {
-                Some(self.no_code.clone())
-            } else {
-                self.new_code(&value.code_hash)
-            },
-        }
+        // Code that is new in the block travels with the account, as it does in revm's state: the
+        // bundle lists new code by it, that of accounts without any included. All other code is
+        // loaded when it is run.
+        let code = if value.code_hash == KECCAK_EMPTY {
+            Some(self.no_code.clone())
+        } else {
+            self.new_code(&value.code_hash)
+        };
+        AccountInfo { account_id: AccountId::new(position), ..value.info(code) }
     }
 
     /// Takes the reader's turn at a slot that others are changing.

@@ -3,7 +3,11 @@
 use super::pending::PendingWrites;
 use crate::TxIndex;
 use alloy_primitives::{Address, B256, U256};
-use revm::{database::AccountStatus, primitives::KECCAK_EMPTY, state::AccountInfo};
+use revm::{
+    database::AccountStatus,
+    primitives::KECCAK_EMPTY,
+    state::{AccountInfo, Bytecode},
+};
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -30,6 +34,12 @@ pub struct AccountValue {
 impl AccountValue {
     /// An account with nothing in it.
     pub const EMPTY: Self = Self { balance: U256::ZERO, nonce: 0, code_hash: KECCAK_EMPTY };
+
+    /// The account as revm knows it, with its code where that is to travel with it.
+    pub const fn info(&self, code: Option<Bytecode>) -> AccountInfo {
+        let Self { balance, nonce, code_hash } = *self;
+        AccountInfo { balance, nonce, code_hash, account_id: None, code }
+    }
 
     /// Whether the account is empty in the sense of EIP-161.
     pub fn is_empty(&self) -> bool {

@@ -234,13 +234,7 @@ fn ordinary_change(transition: TransitionAccount) -> Result<Option<Change>, Tran
 }
 
 fn account_info(value: AccountValue) -> AccountInfo {
-    AccountInfo {
-        balance: value.balance,
-        nonce: value.nonce,
-        code_hash: value.code_hash,
-        account_id: None,
-        code: (value.code_hash == KECCAK_EMPTY).then(Bytecode::default),
-    }
+    value.info((value.code_hash == KECCAK_EMPTY).then(Bytecode::default))
 }
 
 /// Puts accounts together, the reverts as those of one block.
