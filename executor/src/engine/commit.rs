@@ -77,6 +77,8 @@ impl<'block> Engine<'_, 'block> {
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
         let mut moved = false;
+        // Who delivers comes back to it every now and then.
+        let delivers = self.finals.is_some() && worker.id() == WorkerId::CALLER;
         loop {
             let mut frontier = match self.frontier.try_lock() {
                 Ok(frontier) => frontier,
@@ -91,6 +93,9 @@ impl<'block> Engine<'_, 'block> {
                 let others_can_work = frontier.depth() > 0;
                 if (step == Step::Executed && others_can_work) || next.is_multiple_of(TOLD_EVERY) {
                     self.scheduler.advance(next);
+                }
+                if delivers && next >= start + TOLD_EVERY {
+                    break;
                 }
             }
             let next = frontier.next();
@@ -117,6 +122,7 @@ impl<'block> Engine<'_, 'block> {
             // Whoever finished the next transaction while we held the frontier could not take it.
             // Its status is the sign that it left for us (see `SharedStatus::get`).
             let left_for_us = !over
+                && !(delivers && moved)
                 && !self.scheduler.is_stopped()
                 && self.scheduler.may_commit(next)
                 && reach.covers(self.scheduler.status(TxIndex::new(next)), worker.id());

@@ -146,7 +146,7 @@ impl<'run, 'block> Engine<'run, 'block> {
             let mut delivered = 0;
             let mut deliver_panicked = None;
             let own = panic::catch_unwind(AssertUnwindSafe(|| {
-                self.work(WorkerId::new(0), db, || {
+                self.work(WorkerId::CALLER, db, || {
                     let Some(finals) = &self.finals else { return Delivery::NotMine };
                     let deliver = || self.deliver(finals, &mut delivered, &mut deliver);
                     panic::catch_unwind(AssertUnwindSafe(deliver)).unwrap_or_else(|payload| {

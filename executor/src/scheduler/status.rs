@@ -39,6 +39,9 @@ pub(crate) struct WorkerId(u8);
 impl WorkerId {
     const LAST: u8 = 250;
 
+    /// The calling thread.
+    pub(crate) const CALLER: Self = Self(0);
+
     /// The worker with a number; the calling thread has the first one, zero.
     pub(crate) fn new(number: usize) -> Self {
         Self(u8::try_from(number).unwrap_or(Self::LAST).min(Self::LAST))

@@ -238,3 +238,31 @@ fn a_panic_of_the_sink_reaches_the_caller() {
         }
     }
 }
+
+/// On one thread the same worker executes and delivers, in turn.
+#[test]
+fn one_thread_delivers_while_it_executes() {
+    const PAYMENTS: usize = 1_000;
+    const AHEAD_MAX: usize = 400;
+    let _watchdog = Watchdog::new("delivery on one thread");
+    let mut workload = Workload::empty();
+    for id in 0..PAYMENTS {
+        workload.fund(person(0x5E, id), ETHER);
+        workload.pay(person(0x5E, id), person(0xF0, id), 1);
+    }
+    let reads = AtomicUsize::new(0);
+    let hook = |_| {
+        reads.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let db = Hooked { db: &workload.prestate, hook };
+    let sink = |index, _| {
+        // Two accounts a payment, and the beneficiary's.
+        let begun = reads.load(Ordering::Relaxed) / 2;
+        assert!(begun <= index + AHEAD_MAX, "{begun} were begun when {index} was delivered");
+        Ok::<_, Infallible>(())
+    };
+    forced(1)
+        .execute_ordered(&workload.env(), &workload.tx_envs(), &Shared(&db), sink)
+        .expect("the block is valid");
+}
