@@ -205,7 +205,8 @@ impl<'plan> Scheduler<'plan> {
     /// claimed for the caller, if there is one.
     pub(crate) fn finish_execution(&self, index: TxIndex, by: WorkerId) -> Option<TxIndex> {
         self.status[index.get()].finish(by);
-        self.release_successors(index).filter(|next| self.claim(*next))
+        // A chain that begins before its turn goes on before it.
+        self.release_successors(index, self.is_early(index)).filter(|next| self.claim(*next))
     }
 
     /// Gives back a claimed transaction, which waits for its turn somewhere.
@@ -220,7 +221,8 @@ impl<'plan> Scheduler<'plan> {
 
     /// Ends an execution at the frontier, which is final at once.
     pub(crate) fn finish_at_frontier(&self, index: TxIndex) {
-        if let Some(next) = self.release_successors(index) {
+        // The frontier may be past the cursor, which does not make the successor's turn come.
+        if let Some(next) = self.release_successors(index, false) {
             self.push_ready(next);
         }
     }
@@ -330,14 +332,13 @@ impl<'plan> Scheduler<'plan> {
         self.blockers[index.get()].fetch_sub(blocker, Ordering::AcqRel) - blocker
     }
 
-    /// Unblocks the successors of a transaction. Gives the first free one, queues the others.
-    fn release_successors(&self, index: TxIndex) -> Option<TxIndex> {
+    /// Unblocks the successors of a transaction. Gives the first free one, queues the others. Those
+    /// that have not been dispatched are free if they are to go on `early`.
+    fn release_successors(&self, index: TxIndex, early: bool) -> Option<TxIndex> {
         let mut first = None;
-        let is_early = self.is_early(index);
         for successor in self.plan.successors(index) {
             let left = self.unblock(*successor, PREDECESSOR);
-            // A chain that begins before its turn goes on before it.
-            if left == 0 || (is_early && left == UNDISPATCHED) {
+            if left == 0 || (early && left == UNDISPATCHED) {
                 match first {
                     None => first = Some(*successor),
                     Some(_) => self.push_ready(*successor),

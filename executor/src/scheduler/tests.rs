@@ -134,3 +134,18 @@ fn what_was_overtaken_comes_back() {
     scheduler.finish_again(index(0), WORKER(1));
     assert_eq!(scheduler.status(index(0)), Status::Executed { by: WORKER(1) });
 }
+
+#[test]
+fn what_the_frontier_makes_final_does_not_call_up_those_behind_the_cursor() {
+    let mut accounts = [None; 40];
+    (accounts[0], accounts[39]) = (Some(1), Some(1));
+    let plan = plan(TURN_GAS, &accounts);
+    let scheduler = scheduler(&plan, 100);
+    // Its holder has executed the first one before anybody dispatched it.
+    assert!(scheduler.claim(index(0)));
+    scheduler.finish_at_frontier(index(0));
+    assert_eq!(scheduler.next_task(), Some(Task::Dispatch(0..1)));
+    assert_eq!(scheduler.status(index(39)), Status::Unclaimed);
+    assert_eq!(dispatch_all(&scheduler), 39);
+    assert_eq!(scheduler.status(index(39)), Status::Executing);
+}
