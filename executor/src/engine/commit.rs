@@ -121,8 +121,9 @@ impl<'block> Engine<'_, 'block> {
             }
             // Whoever finished the next transaction while we held the frontier could not take it.
             // Its status is the sign that it left for us (see `SharedStatus::get`).
+            let delivers_first = delivers && moved;
             let left_for_us = !over
-                && !(delivers && moved)
+                && !delivers_first
                 && !self.scheduler.is_stopped()
                 && self.scheduler.may_commit(next)
                 && reach.covers(self.scheduler.status(TxIndex::new(next)), worker.id());
