@@ -32,6 +32,20 @@ pub(crate) struct CallHabits<'block> {
     is_used: AtomicBool,
 }
 
+/// What is to be expected of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expectation<'block> {
+    /// The contended slot that it will come to, where it is to be in line at once.
+    pub(crate) slot: Option<&'block SlotEntry>,
+    /// Whether its execution may end where it is not its turn. Not if it goes on to compute what the
+    /// next one will be glad to find.
+    pub(crate) can_wait: bool,
+}
+
+impl Expectation<'_> {
+    const NOTHING: Self = Self { slot: None, can_wait: true };
+}
+
 #[derive(Debug, Default)]
 struct Habit<'block> {
     /// Where such calls have been in line lately.
@@ -44,50 +58,56 @@ struct Habit<'block> {
     computes: bool,
 }
 
-impl<'block> CallHabits<'block> {
-    /// The slot at which a transaction will be in line, if that can be told.
-    pub(crate) fn slot_of(&self, tx: &TxEnv) -> Option<&'block SlotEntry> {
-        let mut habits = self.used()?;
-        let habit = habits.get_mut(&call_of(tx)?)?;
-        let slot = habit.slot.filter(|slot| slot.is_contended())?;
-        if habit.met < RULE_FROM || habit.computes {
-            return None;
-        }
-        habit.expected += 1;
-        (!habit.expected.is_multiple_of(CHECK_EVERY)).then_some(slot)
+impl<'block> Habit<'block> {
+    fn expectation(&mut self, is_first: bool) -> Expectation<'block> {
+        let is_rule = is_first && self.met >= RULE_FROM && !self.computes;
+        let slot = self.slot.filter(|slot| is_rule && slot.is_contended());
+        self.expected += u32::from(slot.is_some());
+        let is_check = self.expected.is_multiple_of(CHECK_EVERY);
+        Expectation { slot: slot.filter(|_| !is_check), can_wait: !self.computes }
     }
 
-    /// Whether an execution may end where it is not its turn. Not if it goes on to compute what
-    /// the next one will be glad to find.
-    pub(crate) fn can_wait(&self, tx: &TxEnv) -> bool {
-        let Some(habits) = self.used() else { return true };
-        let habit = call_of(tx).and_then(|call| habits.get(&call));
-        habit.is_none_or(|habit| !habit.computes)
+    fn learn(&mut self, lines: &[&'block SlotEntry], computed: bool) {
+        self.computes |= computed;
+        if self.slot.is_some_and(|known| lines.iter().any(|slot| ptr::eq(*slot, known))) {
+            self.met = self.met.saturating_add(1);
+        } else {
+            self.slot = lines.first().copied();
+            self.met = lines.len().min(1) as u32;
+        }
+    }
+}
+
+impl<'block> CallHabits<'block> {
+    /// What is to be expected of a transaction that is about to be executed. Only one that has not
+    /// begun before is put in line.
+    pub(crate) fn expect(&self, tx: &TxEnv, is_first: bool) -> Expectation<'block> {
+        // Relaxed: whoever does not see the first habit yet executes one transaction more.
+        if !self.is_used.load(Ordering::Relaxed) {
+            return Expectation::NOTHING;
+        }
+        let mut habits = self.lock();
+        match call_of(tx).and_then(|call| habits.get_mut(&call)) {
+            Some(habit) => habit.expectation(is_first),
+            None => Expectation::NOTHING,
+        }
     }
 
     /// Learns from an execution: the slots at which it was in line, and whether it asked a
     /// precompile for something whose result is kept.
     pub(crate) fn learn(&self, tx: &TxEnv, lines: &[&'block SlotEntry], computed: bool) {
-        if lines.is_empty() && !computed && !self.is_used.load(Ordering::Relaxed) {
+        let is_habit = !lines.is_empty() || computed;
+        if !is_habit && !self.is_used.load(Ordering::Relaxed) {
             return;
         }
         let Some(call) = call_of(tx) else { return };
         let mut habits = self.lock();
-        let habit = habits.entry(call).or_default();
-        habit.computes |= computed;
-        if habit.slot.is_some_and(|known| lines.iter().any(|slot| ptr::eq(*slot, known))) {
-            habit.met = habit.met.saturating_add(1);
-        } else {
-            habit.slot = lines.first().copied();
-            habit.met = lines.len().min(1) as u32;
+        if is_habit {
+            habits.entry(call).or_default().learn(lines, computed);
+            self.is_used.store(true, Ordering::Relaxed);
+        } else if let Some(habit) = habits.get_mut(&call) {
+            habit.learn(lines, computed);
         }
-        self.is_used.store(true, Ordering::Relaxed);
-    }
-
-    /// The habits, if there are any.
-    fn used(&self) -> Option<MutexGuard<'_, HashMap<Call, Habit<'block>>>> {
-        // Relaxed: whoever does not see it yet executes one transaction more.
-        self.is_used.load(Ordering::Relaxed).then(|| self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Call, Habit<'block>>> {
@@ -104,6 +124,7 @@ mod tests {
     use revm::primitives::TxKind;
 
     const COMPUTED: bool = true;
+    const FIRST: bool = true;
 
     fn call(contract: u8, selector: u8) -> TxEnv {
         TxEnv {
@@ -121,20 +142,22 @@ mod tests {
         other.note_conflict();
         let habits = CallHabits::default();
         let (swap, transfer) = (call(1, 1), call(1, 2));
-        assert!(habits.slot_of(&swap).is_none());
+        assert!(habits.expect(&swap, FIRST).slot.is_none());
         for _ in 0..RULE_FROM {
-            assert!(habits.slot_of(&swap).is_none());
+            assert!(habits.expect(&swap, FIRST).slot.is_none());
             habits.learn(&swap, &[other, slot], !COMPUTED);
             habits.learn(&transfer, &[], !COMPUTED);
         }
         // One in a while is executed to see whether the rule still holds.
-        let expected: Vec<_> = (0..CHECK_EVERY).filter_map(|_| habits.slot_of(&swap)).collect();
+        let expected: Vec<_> =
+            (0..CHECK_EVERY).filter_map(|_| habits.expect(&swap, FIRST).slot).collect();
         assert_eq!(expected.len(), CHECK_EVERY as usize - 1);
         assert!(expected.iter().all(|slot| ptr::eq(*slot, other)));
-        assert!(habits.slot_of(&transfer).is_none());
+        assert!(habits.expect(&swap, !FIRST).slot.is_none());
+        assert!(habits.expect(&transfer, FIRST).slot.is_none());
         // Wherever else it goes, there is no rule any more.
         habits.learn(&swap, &[slot], !COMPUTED);
-        assert!(habits.slot_of(&swap).is_none());
+        assert!(habits.expect(&swap, FIRST).slot.is_none());
     }
 
     #[test]
@@ -145,9 +168,9 @@ mod tests {
         for _ in 0..RULE_FROM {
             habits.learn(&call(1, 1), &[slot], !COMPUTED);
         }
-        assert!(habits.slot_of(&call(1, 1)).is_none());
+        assert!(habits.expect(&call(1, 1), FIRST).slot.is_none());
         slot.note_conflict();
-        assert!(habits.slot_of(&call(1, 1)).is_some());
+        assert!(habits.expect(&call(1, 1), FIRST).slot.is_some());
     }
 
     #[test]
@@ -157,13 +180,13 @@ mod tests {
         slot.note_conflict();
         let habits = CallHabits::default();
         let prove = call(1, 1);
-        assert!(habits.can_wait(&prove));
+        assert!(habits.expect(&prove, FIRST).can_wait);
         habits.learn(&prove, &[slot], COMPUTED);
         for _ in 0..RULE_FROM {
             habits.learn(&prove, &[slot], !COMPUTED);
         }
-        assert!(!habits.can_wait(&prove));
-        assert!(habits.slot_of(&prove).is_none());
-        assert!(habits.can_wait(&call(1, 2)));
+        assert!(!habits.expect(&prove, FIRST).can_wait);
+        assert!(habits.expect(&prove, FIRST).slot.is_none());
+        assert!(habits.expect(&call(1, 2), FIRST).can_wait);
     }
 }

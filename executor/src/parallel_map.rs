@@ -3,8 +3,9 @@
 use crate::workers::Workers;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Below this many items the hand-over to other threads costs more than it saves.
-const PARALLEL_FROM: usize = 512;
+/// Below this many items of a microsecond or so the hand-over to other threads costs more than it
+/// saves.
+pub(crate) const PARALLEL_FROM: usize = 512;
 
 /// Maps items on all workers, keeping their order.
 pub(crate) fn parallel_map<T, U>(
@@ -16,40 +17,14 @@ where
     T: Sync,
     U: Send,
 {
-    parallel_map_with(workers, items, || (), |(), at, item| map(at, item))
+    parallel_map_with(workers, PARALLEL_FROM, items, || (), |(), at, item| map(at, item))
 }
 
-/// The same, on all workers if there are so many items.
-pub(crate) fn parallel_map_from<T, U>(
-    from: usize,
-    workers: Workers<'_>,
-    items: &[T],
-    map: impl Fn(usize, &T) -> U + Sync,
-) -> Vec<U>
-where
-    T: Sync,
-    U: Send,
-{
-    map_from(from, workers, items, || (), |(), at, item| map(at, item))
-}
-
-/// The same as [`parallel_map`] with something that each worker has for itself.
+/// The same with something that each worker has for itself, on one thread if there are fewer items
+/// than `from`.
 pub(crate) fn parallel_map_with<T, U, S>(
     workers: Workers<'_>,
-    items: &[T],
-    own: impl Fn() -> S + Sync,
-    map: impl Fn(&mut S, usize, &T) -> U + Sync,
-) -> Vec<U>
-where
-    T: Sync,
-    U: Send,
-{
-    map_from(PARALLEL_FROM, workers, items, own, map)
-}
-
-fn map_from<T, U, S>(
     from: usize,
-    workers: Workers<'_>,
     items: &[T],
     own: impl Fn() -> S + Sync,
     map: impl Fn(&mut S, usize, &T) -> U + Sync,

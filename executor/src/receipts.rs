@@ -4,7 +4,10 @@
 //! logs for the bloom, which needs nothing but the transaction's own result.
 
 use crate::{
-    frontier::GasUsed, keccak_cache::KeccakCache, parallel_map::parallel_map_with, workers::Workers,
+    frontier::GasUsed,
+    keccak_cache::KeccakCache,
+    parallel_map::{PARALLEL_FROM, parallel_map_with},
+    workers::Workers,
 };
 use alloy_consensus::{
     Eip658Value, Receipt, ReceiptEnvelope, ReceiptWithBloom, TxEnvelope, TxType,
@@ -24,7 +27,7 @@ pub(crate) fn receipts(
     // Each is taken once, by the worker that has its position.
     let logs = results.into_iter().map(|result| (result.is_success(), result.into_logs()));
     let logs: Vec<_> = logs.map(Mutex::new).collect();
-    parallel_map_with(workers, &logs, LogHashes::default, |hashes, index, logs| {
+    parallel_map_with(workers, PARALLEL_FROM, &logs, LogHashes::default, |hashes, index, logs| {
         let (succeeded, logs) =
             std::mem::take(&mut *logs.lock().unwrap_or_else(PoisonError::into_inner));
         let logs_bloom = hashes.bloom(&logs);

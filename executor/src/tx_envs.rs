@@ -1,7 +1,7 @@
 //! Transactions as revm takes them.
 
 use crate::{
-    parallel_map::{parallel_map, parallel_map_from},
+    parallel_map::{parallel_map, parallel_map_with},
     workers::Workers,
 };
 use alloy_consensus::{Transaction, TxEip7702, TxEnvelope, transaction::Recovered};
@@ -32,13 +32,13 @@ pub(crate) fn tx_envs(workers: Workers<'_>, transactions: &[Recovered<TxEnvelope
         return parallel_map(workers, transactions, |_, tx| tx_env(tx));
     }
     // Each as that of a transaction with nothing else.
-    let recover = |_, authorization: &&SignedAuthorization| {
+    let recover = |(): &mut (), _, authorization: &&SignedAuthorization| {
         let authorization_list = vec![(*authorization).clone()];
         let alone = TxEip7702 { authorization_list, ..TxEip7702::default() };
         TxEnv::from_recovered_tx(&alone, Address::ZERO).authorization_list
     };
     let mut recovered =
-        parallel_map_from(AUTHORIZATIONS_MIN, workers, &authorizations, recover).into_iter();
+        parallel_map_with(workers, AUTHORIZATIONS_MIN, &authorizations, || (), recover).into_iter();
     let convert = |tx: &Recovered<TxEnvelope>| {
         let TxEnvelope::Eip7702(signed) = tx.inner() else { return tx_env(tx) };
         let mut rest = signed.tx().clone();

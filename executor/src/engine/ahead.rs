@@ -34,6 +34,11 @@ pub(super) struct Speculative<'block> {
 }
 
 impl<'block> Speculative<'block> {
+    /// Whether it may be put off once more.
+    const fn can_wait(&self) -> bool {
+        self.waits < WAITS_MAX
+    }
+
     /// Leaves the contended slots. Gives the transactions whose turn it is there.
     fn leave_lines(&mut self, index: TxIndex) -> Vec<TxIndex> {
         let writes = self.outcome.as_ref().map_or(&[][..], |outcome| &outcome.accesses.slot_writes);
@@ -56,15 +61,15 @@ impl<'block> Engine<'_, 'block> {
         DB: Database<Error: Error + Send + Sync + 'static>,
     {
         let tx = &self.transactions[index.get()];
-        let expected = if before.is_none() { self.habits.slot_of(tx) } else { None };
+        let expected = self.habits.expect(tx, before.is_none());
         let mut current = before.unwrap_or_default();
-        if let Some(slot) = expected {
+        if let Some(slot) = expected.slot {
             current.lines.push(slot);
             if !slot.enter(index, true) {
                 return (0, self.put_off(index, current));
             }
         }
-        let reads = self.ahead(index, &current);
+        let reads = Reads::Guess { can_wait: expected.can_wait && current.can_wait() };
         let mut outcome = self.execute(worker, index, reads).unwrap_or_else(|_| {
             // State that fits together badly may lead anywhere. If the panic is real, the frontier
             // runs into it again.
@@ -138,7 +143,8 @@ impl<'block> Engine<'_, 'block> {
     {
         let mut is_overtaken = true;
         while is_overtaken && current.overtaken < OVERTAKEN_MAX {
-            let reads = self.ahead(index, current);
+            // What precompiles are to compute, they have computed for the outcome before.
+            let reads = Reads::Guess { can_wait: current.can_wait() };
             let Ok(mut newer) = self.execute(worker, index, reads) else { break };
             current.lines.append(&mut newer.accesses.lines);
             if newer.accesses.waits {
@@ -203,14 +209,6 @@ impl<'block> Engine<'_, 'block> {
             }
         });
         is_overtaken && repeats
-    }
-
-    /// What the next speculative execution of a transaction reads.
-    fn ahead(&self, index: TxIndex, current: &Speculative<'block>) -> Reads {
-        let tx = &self.transactions[index.get()];
-        let can_wait =
-            current.waits < WAITS_MAX && (current.outcome.is_some() || self.habits.can_wait(tx));
-        Reads::Guess { can_wait }
     }
 }
 

@@ -171,13 +171,11 @@ impl<'block> Engine<'_, 'block> {
         {
             self.announce(index, &outcome.accesses);
         }
-        let departures = outcome.as_mut().map_or_else(
-            |_| Vec::new(),
-            |outcome| {
-                stored.lines.append(&mut outcome.accesses.lines);
-                merger::departures(&mut stored.lines, &outcome.accesses.slot_writes)
-            },
-        );
+        let mut departures = Vec::new();
+        if let Ok(outcome) = &mut outcome {
+            stored.lines.append(&mut outcome.accesses.lines);
+            departures = merger::departures(&mut stored.lines, &outcome.accesses.slot_writes);
+        }
         // Unwind safety: after a panic the frontier has failed, so nothing more is committed.
         let committed = outcome.and_then(|outcome| {
             let gas_limit = self.transactions[next].gas_limit();

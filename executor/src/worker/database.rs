@@ -38,10 +38,8 @@ pub(crate) struct WorkerDb<'block, DB> {
     block_hashes: HashMap<u64, B256>,
     mapping_hashes: KeccakCache<64>,
     pub(super) reader: TxIndex,
-    /// Whether every transaction before the reader is committed, so that nothing is a guess.
-    at_frontier: bool,
-    /// Whether the reader may be put off at a contended slot.
-    can_wait: bool,
+    /// What the reader is served.
+    reads: Reads,
     pub(crate) accesses: Accesses<'block>,
 }
 
@@ -58,8 +56,7 @@ where
             block_hashes: HashMap::default(),
             mapping_hashes: KeccakCache::new(MAPPING_HASHES),
             reader: TxIndex::FIRST,
-            at_frontier: false,
-            can_wait: false,
+            reads: Reads::Final,
             accesses: Accesses::default(),
         }
     }
@@ -67,9 +64,13 @@ where
     /// Starts recording for a transaction, in vectors that are empty.
     pub(crate) fn begin(&mut self, reader: TxIndex, reads: Reads, accesses: Accesses<'block>) {
         self.reader = reader;
-        self.at_frontier = reads == Reads::Final;
-        self.can_wait = reads == Reads::Guess { can_wait: true };
+        self.reads = reads;
         self.accesses = accesses;
+    }
+
+    /// Whether every transaction before the reader is committed, so that nothing is a guess.
+    fn is_final(&self) -> bool {
+        self.reads == Reads::Final
     }
 
     /// Whether somebody wants to see the finalized changes of the transaction.
@@ -97,7 +98,7 @@ where
         &mut self,
         address: Address,
     ) -> Result<&mut AccountRead<'block>, SourceError> {
-        if !self.at_frontier && self.block.is_ordered(&address) {
+        if !self.is_final() && self.block.is_ordered(&address) {
             let read = SourceRead::Location(StateLocation::Account(address));
             return Err(SourceError::new(read, OutOfOrder));
         }
@@ -109,7 +110,7 @@ where
                 entry.guess(self.reader).unwrap_or(value)
             }
         };
-        if !self.at_frontier {
+        if !self.is_final() {
             if let Some(foretold) = self.block.foretold() {
                 // It knows nonces better than the order of the senders does: an account may be the
                 // authority of a delegation as well (EIP-7702).
@@ -153,7 +154,7 @@ where
 
     /// Code that is new in the block, as far as the reader may know of it.
     fn new_code(&self, hash: &B256) -> Option<Bytecode> {
-        self.block.new_code_before(hash, self.reader, self.at_frontier)
+        self.block.new_code_before(hash, self.reader, self.is_final())
     }
 
     /// An account as the EVM knows it, which was read at a position of the read set.
@@ -173,7 +174,7 @@ where
     #[cold]
     fn line_up(&mut self, entry: &'block SlotEntry) -> Result<(), SourceError> {
         self.accesses.lines.push(entry);
-        if entry.enter(self.reader, self.can_wait) {
+        if entry.enter(self.reader, self.reads == Reads::Guess { can_wait: true }) {
             return Ok(());
         }
         self.accesses.waits = true;
@@ -187,7 +188,7 @@ where
         key: U256,
     ) -> Result<U256, SourceError> {
         let entry = self.block.state.slot(account.address(), key);
-        let foretold = self.block.foretold().filter(|_| !self.at_frontier);
+        let foretold = self.block.foretold().filter(|_| !self.is_final());
         let foretold = foretold.and_then(|it| it.slot(account.address(), key, self.reader));
         if foretold.is_none() && entry.is_contended() {
             self.line_up(entry)?;
@@ -230,7 +231,7 @@ where
         }
         // Not kept: it is known to a speculation, and may not be at the frontier.
         let foretold = || {
-            let list = self.block.foretold().filter(|_| !self.at_frontier)?;
+            let list = self.block.foretold().filter(|_| !self.is_final())?;
             list.code(&code_hash).cloned()
         };
         if let Some(code) = self.new_code(&code_hash).or_else(foretold) {
@@ -322,7 +323,7 @@ impl<DB> fmt::Debug for WorkerDb<'_, DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerDb")
             .field("reader", &self.reader)
-            .field("at_frontier", &self.at_frontier)
+            .field("reads", &self.reads)
             .finish_non_exhaustive()
     }
 }

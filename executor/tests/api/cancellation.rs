@@ -10,7 +10,7 @@ use crate::{
     ordered::assert_serial,
     state_source::assert_serial_block,
     watchdog::Watchdog,
-    workload::{ETHER, Workload, person},
+    workload::{Workload, person},
 };
 use alloy_evm::eth::{
     EthBlockExecutorFactory, EthEvmFactory, receipt_builder::AlloyReceiptBuilder,
@@ -31,16 +31,6 @@ use std::{
 
 /// More than may wait for a sink, so that the others cannot be done while it is at the first few.
 const PAYMENTS: usize = 6_000;
-
-/// A block in which nothing depends on anything.
-fn payments() -> Workload {
-    let mut workload = Workload::empty();
-    for id in 0..PAYMENTS {
-        workload.fund(person(0x5E, id), ETHER);
-        workload.pay(person(0x5E, id), person(0xF0, id), 1);
-    }
-    workload
-}
 
 /// What the doors that take a source say, one after another.
 fn through_every_door<S: StateSource>(
@@ -144,7 +134,7 @@ impl Fuse {
 #[test]
 fn a_block_ends_at_the_next_read() {
     let _watchdog = Watchdog::new("cancelled on the way");
-    let workload = payments();
+    let workload = Workload::payments(PAYMENTS);
     let burns_at = Read::Account(person(0x5E, 700));
     for threads in THREADS {
         let executor = forced(threads);
@@ -208,7 +198,7 @@ fn through_every_door_but<S: StateSource>(
 #[test]
 fn a_sink_may_cancel() {
     let _watchdog = Watchdog::new("cancelling sink");
-    let workload = payments();
+    let workload = Workload::payments(PAYMENTS);
     for threads in THREADS {
         let executor = forced(threads);
         let token = CancellationToken::new();

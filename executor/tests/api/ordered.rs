@@ -5,7 +5,7 @@ use crate::{
     hooked::Hooked,
     serial::{self, assert_same_result},
     watchdog::Watchdog,
-    workload::{ETHER, Workload, person},
+    workload::Workload,
 };
 use multilane::{ExecutionMode, ExecutorConfig, OrderedError, ParallelExecutor, Shared};
 use revm::context_interface::result::{HaltReason, ResultAndState};
@@ -174,11 +174,7 @@ fn workers_wait_for_a_sink_that_stands_still() {
     /// Results that may wait, and transactions that may be begun.
     const AHEAD_MAX: usize = 4_096;
     let _watchdog = Watchdog::new("back-pressure");
-    let mut workload = Workload::empty();
-    for id in 0..PAYMENTS {
-        workload.fund(person(0x5E, id), ETHER);
-        workload.pay(person(0x5E, id), person(0xF0, id), 1);
-    }
+    let workload = Workload::payments(PAYMENTS);
     for threads in [2, 4] {
         // Two accounts a payment are read, and the beneficiary's.
         let reads = AtomicUsize::new(0);
@@ -245,11 +241,7 @@ fn one_thread_delivers_while_it_executes() {
     const PAYMENTS: usize = 1_000;
     const AHEAD_MAX: usize = 400;
     let _watchdog = Watchdog::new("delivery on one thread");
-    let mut workload = Workload::empty();
-    for id in 0..PAYMENTS {
-        workload.fund(person(0x5E, id), ETHER);
-        workload.pay(person(0x5E, id), person(0xF0, id), 1);
-    }
+    let workload = Workload::payments(PAYMENTS);
     let reads = AtomicUsize::new(0);
     let hook = |_| {
         reads.fetch_add(1, Ordering::Relaxed);

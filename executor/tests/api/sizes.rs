@@ -46,12 +46,7 @@ fn check(workload: &Workload) {
 #[test]
 fn many_independent_transfers() {
     let _watchdog = Watchdog::new("independent transfers");
-    let mut workload = Workload::empty();
-    for id in 0..MANY {
-        workload.fund(person(0x5E, id), ENOUGH);
-        workload.pay(person(0x5E, id), person(0xF0, id), 1);
-    }
-    check(&workload);
+    check(&Workload::payments(MANY));
 }
 
 #[test]

@@ -315,11 +315,7 @@ fn a_failing_read_that_a_serial_run_never_makes_is_nothing() {
 #[test]
 fn waiting_for_a_slow_source_is_overlapped() {
     let _watchdog = Watchdog::new("slow source");
-    let mut workload = Workload::empty();
-    for id in 0..400 {
-        workload.fund(person(0x5E, id), ETHER);
-        workload.pay(person(0x5E, id), person(0xF0, id), 1);
-    }
+    let workload = Workload::payments(400);
     let (env, transactions) = (workload.env(), workload.tx_envs());
     let (expected, _) = serial::run(&env, &transactions, &workload.prestate);
     let times = [1, 4].map(|threads| {

@@ -180,6 +180,16 @@ impl Workload {
             .expect("the database is in memory");
     }
 
+    /// So many payments between strangers: nothing depends on anything.
+    pub(crate) fn payments(count: usize) -> Self {
+        let mut workload = Self::empty();
+        for id in 0..count {
+            workload.fund(person(0x5E, id), ETHER);
+            workload.pay(person(0x5E, id), person(0xF0, id), 1);
+        }
+        workload
+    }
+
     /// Adds a plain payment.
     pub(crate) fn pay(&mut self, from: Address, to: Address, amount: u128) {
         let nonce = self.next_nonce(from);
