@@ -1,0 +1,294 @@
+//! The evaluator: a template and a real call give locations.
+//!
+//! Runs [programs](super::program). Inner calls are evaluated by their own templates. What cannot be
+//! known is left out: every value here may be absent, and an absent one makes absent what depends
+//! on it.
+//!
+//! Nothing is computed before it is asked for. What a call is given, and what it returns, are
+//! [promises](super::byte_arena) until somebody looks: the amounts that a swap hands from contract
+//! to contract decide where nothing lies, so they are never worked out. That is also why calls stay
+//! when they have ended, until the transaction does.
+//!
+//! *Must not know*: how templates are learned, or where state comes from.
+
+mod bytes;
+mod conditions;
+mod inner_calls;
+mod values;
+
+use super::{
+    bits::Bits,
+    byte_arena::ByteRun,
+    desk::{CallId, Desk, FollowedCall, Register},
+    explore::UnknownCall,
+    expression::address_mask,
+    profile::{Resolved, Templates},
+    program::{Deed, Operand, Part, Program},
+    resolver::{CodeId, Resolver},
+};
+use alloy_evm::EvmEnv;
+use alloy_primitives::{Address, B256, U256};
+use multilane_state::StateLocation;
+use revm::{context::TxEnv, state::Bytecode};
+use std::sync::Arc;
+
+/// State as it is before the transaction, as well as it is known.
+pub(crate) trait StateView {
+    /// The code that runs when an account is called, and its [shape](super::code_shape), if there
+    /// is any.
+    fn code(&mut self, address: Address) -> Option<(B256, Bytecode)>;
+
+    /// What a slot holds.
+    fn storage(&mut self, address: Address, slot: U256) -> Bits;
+
+    /// Whether anything has depended on what a slot holds, so that a new value is of interest.
+    fn is_followed(&self, address: Address, slot: U256) -> bool;
+}
+
+/// What a transaction's calls know of the block and the transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) origin: Address,
+    pub(crate) beneficiary: Address,
+    pub(crate) timestamp: U256,
+    pub(crate) number: U256,
+}
+
+impl Surroundings {
+    pub(crate) fn of(env: &EvmEnv, tx: &TxEnv) -> Self {
+        Self { origin: tx.caller, ..Self::of_block(env) }
+    }
+
+    /// What is known of the block, with a sender that nobody is.
+    pub(crate) fn of_block(env: &EvmEnv) -> Self {
+        let block = &env.block_env;
+        Self {
+            origin: Address::ZERO,
+            beneficiary: block.beneficiary,
+            timestamp: block.timestamp,
+            number: block.number,
+        }
+    }
+}
+
+/// A location that a call is expected to access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LearnedAccess {
+    /// What is accessed: a slot, or an account.
+    pub location: StateLocation,
+    /// Whether its value is expected to be another one after the transaction.
+    pub writes: bool,
+}
+
+/// The inputs of a call, as far as they are known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallInputs {
+    pub(super) code: CodeId,
+    pub(super) this: Address,
+    pub(super) caller: Address,
+    pub(super) value: Option<U256>,
+    pub(super) calldata: ByteRun,
+}
+
+/// Calls of one transaction that are followed.
+const CALLS_MAX: usize = 256;
+/// Registers of one transaction.
+const REGISTERS_MAX: usize = 1 << 16;
+
+/// Evaluates the calls of one transaction.
+pub(super) struct Evaluator<'a, V> {
+    templates: &'a Templates,
+    resolver: &'a mut Resolver,
+    desk: &'a mut Desk,
+    view: &'a mut V,
+    surroundings: Surroundings,
+    /// All calls, those that have ended included.
+    frames: Vec<Frame>,
+    /// Whether only what is usual is expected, because finer predictions have failed.
+    pub(super) is_cautious: bool,
+    steps: usize,
+    /// Values that wait for the one that is computed.
+    demands: usize,
+    /// Calls for which there is no template, although they run code.
+    pub(super) unknown_calls: usize,
+    /// Whether calls are wanted that could be tried out.
+    pub(super) explores: bool,
+    /// Those calls.
+    pub(super) explorable: Vec<UnknownCall>,
+}
+
+/// One call under evaluation.
+struct Frame {
+    resolved: Arc<Resolved>,
+    inputs: CallInputs,
+    id: CallId,
+    /// Where its part of the desk's lists begins.
+    registers: usize,
+    notes: usize,
+    calls: usize,
+    /// Guards that have been asked for, those that are known, and those that hold, by bits.
+    asked: u128,
+    known: u128,
+    held: u128,
+    /// The literals that were looked at last, and what came of them.
+    literals: Option<(Part, Option<bool>)>,
+    /// The sites of the samples that are most alike, once that is asked for.
+    nearest: Option<u128>,
+    depth: usize,
+}
+
+/// The call that values are asked of, and its program.
+#[derive(Clone, Copy)]
+struct Here<'p> {
+    program: &'p Program,
+    frame: usize,
+    registers: usize,
+}
+
+impl<'a, V: StateView> Evaluator<'a, V> {
+    pub(super) fn new(
+        templates: &'a Templates,
+        resolver: &'a mut Resolver,
+        desk: &'a mut Desk,
+        view: &'a mut V,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self {
+            templates,
+            resolver,
+            desk,
+            view,
+            surroundings,
+            frames: Vec::new(),
+            is_cautious: false,
+            steps: 0,
+            demands: 0,
+            unknown_calls: 0,
+            explores: false,
+            explorable: Vec::new(),
+        }
+    }
+
+    /// Collects what the transaction accesses.
+    pub(super) fn transaction(&mut self, resolved: &Arc<Resolved>, inputs: CallInputs) {
+        self.call(resolved, inputs, CallId::default(), 0);
+    }
+
+    /// Collects what a call accesses. Gives what it returns, where that is known.
+    fn call(
+        &mut self,
+        resolved: &Arc<Resolved>,
+        inputs: CallInputs,
+        id: CallId,
+        depth: usize,
+    ) -> Option<ByteRun> {
+        let program = &*resolved.program;
+        let here = self.enter(resolved, inputs, id, depth)?;
+        let mut output = None;
+        for action in &program.actions {
+            if !self.is_done(here, action) {
+                continue;
+            }
+            match action.deed {
+                Deed::Slot(slot, note) => {
+                    if let Some(slot) = self.value(here, slot) {
+                        let at = self.slot(here, slot, false);
+                        if let Some(note) = note {
+                            let notes = self.frames[here.frame].notes;
+                            self.desk.notes[notes + usize::from(note)] = Some(at);
+                        }
+                    }
+                }
+                Deed::Write { slot, note, value } => self.write(here, slot, note, value),
+                Deed::Account(address) => {
+                    if let Some(address) = self.value(here, address) {
+                        self.account(here, to_address(address), false);
+                    }
+                }
+                Deed::Call(call) => {
+                    let at = self.follow(here, call);
+                    self.desk.calls[at].is_made = true;
+                }
+                Deed::Output(pieces) => output = self.bytes(here, pieces),
+            }
+        }
+        output
+    }
+
+    /// What the guards of a program are for some inputs.
+    pub(super) fn guards(
+        &mut self,
+        resolved: &Arc<Resolved>,
+        inputs: CallInputs,
+    ) -> Vec<Option<bool>> {
+        let Some(here) = self.enter(resolved, inputs, CallId::default(), 0) else {
+            return Vec::new();
+        };
+        (0..here.program.guards.len()).map(|guard| self.guard(here, guard)).collect()
+    }
+
+    /// Begins a call. `None` if there are too many already.
+    fn enter<'p>(
+        &mut self,
+        resolved: &'p Arc<Resolved>,
+        inputs: CallInputs,
+        id: CallId,
+        depth: usize,
+    ) -> Option<Here<'p>> {
+        let (desk, program) = (&mut *self.desk, &*resolved.program);
+        let (frame, registers) = (self.frames.len(), desk.registers.len());
+        let end = registers + program.steps.len();
+        if frame > CALLS_MAX || end > REGISTERS_MAX {
+            return None;
+        }
+        self.frames.push(Frame {
+            resolved: Arc::clone(resolved),
+            inputs,
+            id,
+            registers,
+            notes: desk.notes.len(),
+            calls: desk.calls.len(),
+            asked: 0,
+            known: 0,
+            held: 0,
+            literals: None,
+            nearest: None,
+            depth,
+        });
+        desk.registers.resize(end, Register::Unasked);
+        if desk.values.len() < end {
+            desk.values.resize(end, U256::ZERO);
+        }
+        desk.notes.resize(desk.notes.len() + usize::from(program.notes), None);
+        let call = FollowedCall { parent: id, ..FollowedCall::default() };
+        desk.calls.resize(desk.calls.len() + program.calls.len(), call);
+        Some(Here { program, frame, registers })
+    }
+
+    fn write(&mut self, here: Here<'_>, slot: Operand, note: Option<u16>, value: Option<Operand>) {
+        let Some(slot) = self.value(here, slot) else { return };
+        let frame = &self.frames[here.frame];
+        let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
+        let is_followed = self.view.is_followed(frame.inputs.this, slot);
+        let stored =
+            is_followed.then(|| value.map_or(Bits::UNKNOWN, |value| self.bits(here, value)));
+        let at = note.unwrap_or_else(|| self.slot(here, slot, true));
+        let access = &mut self.desk.accesses[at];
+        (access.writes, access.stored) = (true, stored);
+    }
+
+    /// Notes an access to a slot. Gives its position.
+    fn slot(&mut self, here: Here<'_>, slot: U256, writes: bool) -> usize {
+        let Frame { id, inputs, .. } = &self.frames[here.frame];
+        self.desk.access(*id, StateLocation::Slot(inputs.this, slot), writes)
+    }
+
+    fn account(&mut self, here: Here<'_>, address: Address, writes: bool) {
+        let id = self.frames[here.frame].id;
+        self.desk.access(id, StateLocation::Account(address), writes);
+    }
+}
+
+fn to_address(word: U256) -> Address {
+    Address::from_word((word & address_mask()).into())
+}

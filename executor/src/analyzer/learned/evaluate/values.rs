@@ -1,0 +1,162 @@
+//! Values: the registers of a call, computed when they are asked for.
+
+use super::{CallInputs, Evaluator, Here, StateView};
+use crate::analyzer::learned::{
+    arithmetic::compute,
+    bits::Bits,
+    code_shape::immutable_at,
+    desk::Register,
+    expression::Environment,
+    program::{Operand, Step},
+};
+use alloy_primitives::{Address, U256};
+
+/// Steps of one transaction, all calls together. Bytes that are put together count as well.
+const STEPS_MAX: usize = 1 << 16;
+/// Registers of one transaction that may be known in part.
+const PARTS_MAX: usize = 256;
+/// Values that may be waiting for each other. It bounds the stack.
+const DEMANDS_MAX: usize = 256;
+
+impl<V: StateView> Evaluator<'_, V> {
+    /// A value, if it can be known.
+    #[inline]
+    pub(super) fn value(&mut self, here: Here<'_>, operand: Operand) -> Option<U256> {
+        match operand.place() {
+            Ok(register) => {
+                let place = here.registers + register;
+                let state = match self.desk.registers[place] {
+                    Register::Unasked => self.demand(here, register),
+                    state => state,
+                };
+                (state == Register::Known).then(|| self.desk.values[place])
+            }
+            Err(constant) => Some(here.program.constants[constant]),
+        }
+    }
+
+    /// Computes a register that nobody has asked for yet. It depends on earlier ones only, and on
+    /// registers of other calls that do not depend on it.
+    fn demand(&mut self, here: Here<'_>, register: usize) -> Register {
+        let (step, place) = (&here.program.steps[register], here.registers + register);
+        let mut state = Register::Unknown;
+        self.steps += 1;
+        if self.steps < STEPS_MAX && self.demands < DEMANDS_MAX {
+            self.demands += 1;
+            state = match self.compute(here, step) {
+                Some(value) => {
+                    self.desk.values[place] = value;
+                    Register::Known
+                }
+                None => self.compute_part(here, step, place),
+            };
+            self.demands -= 1;
+        }
+        self.desk.registers[place] = state;
+        state
+    }
+
+    /// Where a register is not known, some of its bits may be.
+    fn compute_part(&mut self, here: Here<'_>, step: &Step, place: usize) -> Register {
+        let bits = match *step {
+            Step::Load(slot) => {
+                let slot = self.value(here, slot);
+                let this = self.frames[here.frame].inputs.this;
+                slot.map_or(Bits::UNKNOWN, |slot| self.view.storage(this, slot))
+            }
+            Step::Apply(instruction, [a, b, _]) => {
+                Bits::apply(instruction, self.bits(here, a), self.bits(here, b))
+            }
+            _ => Bits::UNKNOWN,
+        };
+        if let Some(value) = bits.whole() {
+            self.desk.values[place] = value;
+            return Register::Known;
+        }
+        if bits.is_known_at_all() && self.desk.parts.len() < PARTS_MAX {
+            self.desk.parts.push((place, bits));
+            return Register::Partly;
+        }
+        Register::Unknown
+    }
+
+    /// An operand, as far as it is known.
+    pub(super) fn bits(&mut self, here: Here<'_>, operand: Operand) -> Bits {
+        if let Some(value) = self.value(here, operand) {
+            return Bits::of(value);
+        }
+        let Ok(register) = operand.place() else { return Bits::UNKNOWN };
+        let place = here.registers + register;
+        if self.desk.registers[place] != Register::Partly {
+            return Bits::UNKNOWN;
+        }
+        // What was computed last is asked for first.
+        let mut parts = self.desk.parts.iter().rev();
+        parts.find(|(at, _)| *at == place).map_or(Bits::UNKNOWN, |(_, bits)| *bits)
+    }
+
+    fn compute(&mut self, here: Here<'_>, step: &Step) -> Option<U256> {
+        match *step {
+            Step::Environment(fact) => self.fact(&self.frames[here.frame].inputs, fact),
+            Step::Immutable(position) => {
+                let code = self.resolver.bytecode(self.frames[here.frame].inputs.code);
+                immutable_at(code.original_byte_slice(), position as usize)
+            }
+            Step::CalldataWord(offset) => {
+                let offset = self.value(here, offset)?;
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                self.word(self.frames[here.frame].inputs.calldata, offset)
+            }
+            Step::Load(slot) => {
+                let slot = self.value(here, slot)?;
+                self.view.storage(self.frames[here.frame].inputs.this, slot).whole()
+            }
+            Step::Apply(instruction, operands) => {
+                let [a, b, c] = operands;
+                // Both are asked for, even if the first is not known: their bits may be.
+                let (a, b) = (self.value(here, a), self.value(here, b));
+                compute(instruction, [a?, b?, self.value(here, c)?])
+            }
+            Step::HashWord(word) => {
+                let word = self.value(here, word)?;
+                Some(self.desk.word_hashes.hash(&word.to_be_bytes()).into())
+            }
+            Step::HashPair([first, second]) => {
+                let (first, second) = (self.value(here, first)?, self.value(here, second)?);
+                let mut input = [0; 64];
+                input[..32].copy_from_slice(&first.to_be_bytes::<32>());
+                input[32..].copy_from_slice(&second.to_be_bytes::<32>());
+                Some(self.desk.pair_hashes.hash(&input).into())
+            }
+            Step::Hash(pieces) => {
+                let run = self.bytes(here, pieces)?;
+                self.settle(run, 0..run.len());
+                Some(self.desk.hash(run)?.into())
+            }
+            Step::Bytes(pieces) => {
+                let run = self.bytes(here, pieces)?;
+                self.word(run, 0)
+            }
+            Step::ReturnWord(call, offset) => {
+                let at = self.follow(here, call);
+                let output = self.desk.calls[at].output?;
+                self.word(output, offset as usize)
+            }
+            Step::Unknown => None,
+        }
+    }
+
+    fn fact(&self, inputs: &CallInputs, fact: Environment) -> Option<U256> {
+        let number = |address: Address| U256::from_be_bytes(address.into_word().0);
+        match fact {
+            Environment::This => Some(number(inputs.this)),
+            Environment::Caller => Some(number(inputs.caller)),
+            Environment::Value => inputs.value,
+            Environment::Origin => Some(number(self.surroundings.origin)),
+            Environment::Beneficiary => Some(number(self.surroundings.beneficiary)),
+            Environment::Timestamp => Some(self.surroundings.timestamp),
+            Environment::Number => Some(self.surroundings.number),
+            Environment::CalldataSize => Some(U256::from(inputs.calldata.len())),
+        }
+    }
+}
