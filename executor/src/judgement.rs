@@ -11,18 +11,23 @@ use crate::{
     partitioner::ExecutionPlan,
     stats::SequentialReason,
 };
+use revm::primitives::hardfork::SpecId;
 
 /// A block with less gas than this is over before a second worker has started.
 const PARALLEL_GAS_MIN: u64 = 1_500_000;
 /// Gas beyond that of plain transfers below which the same holds. A transfer takes less time than
 /// handing it from one thread to another.
 const EXECUTION_GAS_MIN: u64 = 600_000;
-/// The same where payments do not commute. Blocks of those days take less time for their gas.
+/// The same before Spurious Dragon. Blocks of those days take less time for their gas.
 const EARLY_EXECUTION_GAS_MIN: u64 = 1_500_000;
 /// Share of the gas, in percent, that must go beyond that of plain transfers.
 const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
 const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
+/// A block with less gas that is not for threads is over before anything has paid that a larger one
+/// is prepared with. Before Spurious Dragon, none with less gas is for threads: it takes half a
+/// millisecond.
+const PREPARED_GAS_MIN: u64 = 3_500_000;
 
 /// The gas that a block uses according to its header, if that can be true.
 pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u64> {
@@ -41,7 +46,9 @@ pub(crate) fn at_a_glance(
 ) -> Option<SequentialReason> {
     let transactions = gas_limits.len();
     let gas = claimed_gas.unwrap_or_else(|| gas_limits.fold(0, u64::saturating_add));
-    if transactions < 2 || gas < PARALLEL_GAS_MIN {
+    let execution_gas = gas.saturating_sub(TRANSFER_GAS * transactions as u64);
+    let are_transfers = claimed_gas.is_some() && execution_gas < EXECUTION_GAS_MIN;
+    if transactions < 2 || gas < PARALLEL_GAS_MIN || (are_transfers && gas < PREPARED_GAS_MIN) {
         Some(SequentialReason::SmallBlock)
     } else if threads == 1 {
         Some(SequentialReason::OneThread)
@@ -55,7 +62,7 @@ pub(crate) fn of_plan(
     plan: &ExecutionPlan,
     predictions: &[AccessPrediction],
     claimed_gas: Option<u64>,
-    balances_commute: bool,
+    spec: SpecId,
 ) -> Option<SequentialReason> {
     let (gas, execution_gas) = match claimed_gas {
         Some(gas) => (gas, gas.saturating_sub(TRANSFER_GAS * plan.transactions() as u64)),
@@ -67,9 +74,10 @@ pub(crate) fn of_plan(
             (plan.gas(), execution_gas)
         }
     };
-    let execution_gas_min =
-        if balances_commute { EXECUTION_GAS_MIN } else { EARLY_EXECUTION_GAS_MIN };
-    if plan.gas() < PARALLEL_GAS_MIN && plan.gas() < gas {
+    let is_early = !spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
+    let execution_gas_min = if is_early { EARLY_EXECUTION_GAS_MIN } else { EXECUTION_GAS_MIN };
+    let is_small = gas < PREPARED_GAS_MIN;
+    let reason = if plan.gas() < PARALLEL_GAS_MIN && plan.gas() < gas {
         // Few transactions with much gas each: not a block to split.
         Some(SequentialReason::SmallBlock)
     } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
@@ -80,5 +88,7 @@ pub(crate) fn of_plan(
         Some(SequentialReason::MostlyTransfers)
     } else {
         None
-    }
+    };
+    let runs_sequentially = reason.is_some() || is_early;
+    if is_small && runs_sequentially { Some(SequentialReason::SmallBlock) } else { reason }
 }

@@ -415,7 +415,7 @@ pub(crate) fn plan<S: StateSource>(
     };
     let graph = ConflictGraph::new(&predictions);
     let plan = ExecutionPlan::new(&predictions, &graph);
-    let reason = judgement::of_plan(&plan, &predictions, claimed_gas, balances_commute);
+    let reason = judgement::of_plan(&plan, &predictions, claimed_gas, env.cfg_env.spec);
     let stats = ExecutionStats {
         threads,
         mode: match reason.filter(|_| config.allow_sequential) {
