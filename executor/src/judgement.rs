@@ -42,13 +42,15 @@ pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u
 pub(crate) fn at_a_glance(
     gas_limits: impl ExactSizeIterator<Item = u64>,
     claimed_gas: Option<u64>,
+    spec: SpecId,
     threads: usize,
 ) -> Option<SequentialReason> {
     let transactions = gas_limits.len();
     let gas = claimed_gas.unwrap_or_else(|| gas_limits.fold(0, u64::saturating_add));
     let execution_gas = gas.saturating_sub(TRANSFER_GAS * transactions as u64);
     let are_transfers = claimed_gas.is_some() && execution_gas < EXECUTION_GAS_MIN;
-    if transactions < 2 || gas < PARALLEL_GAS_MIN || (are_transfers && gas < PREPARED_GAS_MIN) {
+    let gas_min = if are_transfers || is_early(spec) { PREPARED_GAS_MIN } else { PARALLEL_GAS_MIN };
+    if transactions < 2 || gas < gas_min {
         Some(SequentialReason::SmallBlock)
     } else if threads == 1 {
         Some(SequentialReason::OneThread)
@@ -74,9 +76,8 @@ pub(crate) fn of_plan(
             (plan.gas(), execution_gas)
         }
     };
-    let is_early = !spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
-    let execution_gas_min = if is_early { EARLY_EXECUTION_GAS_MIN } else { EXECUTION_GAS_MIN };
-    let is_small = gas < PREPARED_GAS_MIN;
+    let execution_gas_min =
+        if is_early(spec) { EARLY_EXECUTION_GAS_MIN } else { EXECUTION_GAS_MIN };
     let reason = if plan.gas() < PARALLEL_GAS_MIN && plan.gas() < gas {
         // Few transactions with much gas each: not a block to split.
         Some(SequentialReason::SmallBlock)
@@ -89,6 +90,32 @@ pub(crate) fn of_plan(
     } else {
         None
     };
-    let runs_sequentially = reason.is_some() || is_early;
-    if is_small && runs_sequentially { Some(SequentialReason::SmallBlock) } else { reason }
+    let is_prepared = gas >= PREPARED_GAS_MIN;
+    reason.map(|reason| if is_prepared { reason } else { SequentialReason::SmallBlock })
+}
+
+/// Whether a block is from the time before Spurious Dragon.
+const fn is_early(spec: SpecId) -> bool {
+    !spec.is_enabled_in(SpecId::SPURIOUS_DRAGON)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_at_once_shows_at_a_glance() {
+        let glance = |gas: u64, transactions: usize, spec| {
+            at_a_glance(std::iter::repeat_n(gas, transactions), Some(gas), spec, 2)
+        };
+        let small = Some(SequentialReason::SmallBlock);
+        assert_eq!(glance(PARALLEL_GAS_MIN, 1, SpecId::OSAKA), small);
+        assert_eq!(glance(PARALLEL_GAS_MIN - 1, 2, SpecId::OSAKA), small);
+        assert_eq!(glance(PARALLEL_GAS_MIN, 2, SpecId::OSAKA), None);
+        // Before Spurious Dragon, and where nearly all of it is transfers.
+        for (transactions, spec) in [(2, SpecId::TANGERINE), (150, SpecId::OSAKA)] {
+            assert_eq!(glance(PREPARED_GAS_MIN - 1, transactions, spec), small);
+            assert_eq!(glance(PREPARED_GAS_MIN, transactions, spec), None);
+        }
+    }
 }

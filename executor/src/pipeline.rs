@@ -381,8 +381,9 @@ pub(crate) fn plan<S: StateSource>(
         learned: Vec::new(),
     };
     let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
+    let spec = env.cfg_env.spec;
     if config.allow_sequential
-        && let Some(reason) = judgement::at_a_glance(gas_limits, claimed_gas, threads)
+        && let Some(reason) = judgement::at_a_glance(gas_limits, claimed_gas, spec, threads)
     {
         return unplanned(reason);
     }
@@ -415,7 +416,7 @@ pub(crate) fn plan<S: StateSource>(
     };
     let graph = ConflictGraph::new(&predictions);
     let plan = ExecutionPlan::new(&predictions, &graph);
-    let reason = judgement::of_plan(&plan, &predictions, claimed_gas, env.cfg_env.spec);
+    let reason = judgement::of_plan(&plan, &predictions, claimed_gas, spec);
     let stats = ExecutionStats {
         threads,
         mode: match reason.filter(|_| config.allow_sequential) {

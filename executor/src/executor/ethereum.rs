@@ -119,7 +119,8 @@ impl ParallelExecutor {
             // Before anything is made for the whole block: a small one is over by then.
             let gas_limits = transactions.iter().map(|tx| tx.gas_limit());
             let threads = self.workers().threads();
-            let reason = judgement::at_a_glance(gas_limits, claimed_gas, threads);
+            let spec = chain.spec_id(&input.header);
+            let reason = judgement::at_a_glance(gas_limits, claimed_gas, spec, threads);
             if reason == Some(SequentialReason::SmallBlock) {
                 let mode = ExecutionMode::Sequential(SequentialReason::SmallBlock);
                 let stats = ExecutionStats { threads, mode, ..ExecutionStats::default() };
