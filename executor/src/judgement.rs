@@ -15,19 +15,18 @@ use revm::primitives::hardfork::SpecId;
 
 /// A block with less gas than this is over before a second worker has started.
 const PARALLEL_GAS_MIN: u64 = 1_500_000;
+/// The same before Spurious Dragon. Blocks of those days take less time for their gas: this much is
+/// half a millisecond.
+const EARLY_PARALLEL_GAS_MIN: u64 = 3_500_000;
 /// Gas beyond that of plain transfers below which the same holds. A transfer takes less time than
 /// handing it from one thread to another.
 const EXECUTION_GAS_MIN: u64 = 600_000;
-/// The same before Spurious Dragon. Blocks of those days take less time for their gas.
+/// The same before Spurious Dragon.
 const EARLY_EXECUTION_GAS_MIN: u64 = 1_500_000;
 /// Share of the gas, in percent, that must go beyond that of plain transfers.
 const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
 const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
-/// A block with less gas that is not for threads is over before anything has paid that a larger one
-/// is prepared with. Before Spurious Dragon, none with less gas is for threads: it takes half a
-/// millisecond.
-const PREPARED_GAS_MIN: u64 = 3_500_000;
 
 /// The gas that a block uses according to its header, if that can be true.
 pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u64> {
@@ -47,9 +46,7 @@ pub(crate) fn at_a_glance(
 ) -> Option<SequentialReason> {
     let transactions = gas_limits.len();
     let gas = claimed_gas.unwrap_or_else(|| gas_limits.fold(0, u64::saturating_add));
-    let execution_gas = gas.saturating_sub(TRANSFER_GAS * transactions as u64);
-    let are_transfers = claimed_gas.is_some() && execution_gas < EXECUTION_GAS_MIN;
-    let gas_min = if are_transfers || is_early(spec) { PREPARED_GAS_MIN } else { PARALLEL_GAS_MIN };
+    let gas_min = if is_early(spec) { EARLY_PARALLEL_GAS_MIN } else { PARALLEL_GAS_MIN };
     if transactions < 2 || gas < gas_min {
         Some(SequentialReason::SmallBlock)
     } else if threads == 1 {
@@ -78,7 +75,7 @@ pub(crate) fn of_plan(
     };
     let execution_gas_min =
         if is_early(spec) { EARLY_EXECUTION_GAS_MIN } else { EXECUTION_GAS_MIN };
-    let reason = if plan.gas() < PARALLEL_GAS_MIN && plan.gas() < gas {
+    if plan.gas() < PARALLEL_GAS_MIN && plan.gas() < gas {
         // Few transactions with much gas each: not a block to split.
         Some(SequentialReason::SmallBlock)
     } else if plan.critical_path_gas() / CRITICAL_PATH_MAX_PERCENT > plan.gas() / 100 {
@@ -89,9 +86,7 @@ pub(crate) fn of_plan(
         Some(SequentialReason::MostlyTransfers)
     } else {
         None
-    };
-    let is_prepared = gas >= PREPARED_GAS_MIN;
-    reason.map(|reason| if is_prepared { reason } else { SequentialReason::SmallBlock })
+    }
 }
 
 /// Whether a block is from the time before Spurious Dragon.
@@ -109,13 +104,15 @@ mod tests {
             at_a_glance(std::iter::repeat_n(gas, transactions), Some(gas), spec, 2)
         };
         let small = Some(SequentialReason::SmallBlock);
-        assert_eq!(glance(PARALLEL_GAS_MIN, 1, SpecId::OSAKA), small);
-        assert_eq!(glance(PARALLEL_GAS_MIN - 1, 2, SpecId::OSAKA), small);
-        assert_eq!(glance(PARALLEL_GAS_MIN, 2, SpecId::OSAKA), None);
-        // Before Spurious Dragon, and where nearly all of it is transfers.
-        for (transactions, spec) in [(2, SpecId::TANGERINE), (150, SpecId::OSAKA)] {
-            assert_eq!(glance(PREPARED_GAS_MIN - 1, transactions, spec), small);
-            assert_eq!(glance(PREPARED_GAS_MIN, transactions, spec), None);
+        let forks = [
+            (SpecId::TANGERINE, EARLY_PARALLEL_GAS_MIN),
+            (SpecId::SPURIOUS_DRAGON, PARALLEL_GAS_MIN),
+            (SpecId::OSAKA, PARALLEL_GAS_MIN),
+        ];
+        for (spec, gas_min) in forks {
+            assert_eq!(glance(gas_min, 1, spec), small);
+            assert_eq!(glance(gas_min - 1, 2, spec), small);
+            assert_eq!(glance(gas_min, 2, spec), None);
         }
     }
 }
