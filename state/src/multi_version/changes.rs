@@ -6,7 +6,7 @@
 //! an account's transition means for bundle and revert is revm's own code
 //! ([`TransitionAccount`]).
 
-use super::{AccountEntry, AccountValue, AccountWrite, SlotEntry, SlotWrite};
+use super::{AccountEntry, AccountValue, AccountWrite, SlotEntry, SlotWrite, slot::SlotHistory};
 use crate::{TxIndex, access_list::AccessJournal};
 use alloy_primitives::{Address, B256};
 use revm::{
@@ -32,12 +32,50 @@ pub struct CommittedChanges<'state> {
     slots: Vec<(u32, &'state SlotEntry)>,
     /// Where the block's access list is wanted, what goes into it.
     journal: Option<AccessJournal<'state>>,
+    rewrites: Option<Rewrites<'state>>,
+}
+
+/// A slot that a transaction has written soon after another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrite<'state> {
+    /// The last one before that wrote it.
+    pub before: TxIndex,
+    /// Who has written it again.
+    pub writer: TxIndex,
+    /// Where.
+    pub slot: &'state SlotEntry,
+}
+
+/// The rewrites that somebody wants to know of.
+#[derive(Debug)]
+struct Rewrites<'state> {
+    /// How many transactions apart the two may be.
+    within: usize,
+    found: Vec<Rewrite<'state>>,
+}
+
+impl<'state> Rewrites<'state> {
+    fn note(&mut self, before: TxIndex, writer: TxIndex, slot: &'state SlotEntry) {
+        if writer.get() - before.get() <= self.within {
+            self.found.push(Rewrite { before, writer, slot });
+        }
+    }
 }
 
 impl<'state> CommittedChanges<'state> {
     /// No changes, with a journal for the block's access list.
     pub fn with_journal() -> Self {
         Self { journal: Some(AccessJournal::default()), ..Self::default() }
+    }
+
+    /// From now on, notes slots that are written again within so many transactions.
+    pub fn note_rewrites(&mut self, within: usize) {
+        self.rewrites = Some(Rewrites { within, found: Vec::new() });
+    }
+
+    /// The slots that were written again, in the order in which that was committed.
+    pub fn take_rewrites(&mut self) -> Vec<Rewrite<'state>> {
+        self.rewrites.take().map(|rewrites| rewrites.found).unwrap_or_default()
     }
 
     /// The journal, where there is one. Changes of accounts come into it as they are committed;
@@ -56,7 +94,7 @@ impl<'state> CommittedChanges<'state> {
         Self {
             accounts: Vec::with_capacity(accounts),
             slots: Vec::with_capacity(slots),
-            journal: None,
+            ..Self::default()
         }
     }
 
@@ -85,8 +123,14 @@ impl<'state> CommittedChanges<'state> {
         }
         let reset = account.committed_reset();
         for (slot, write) in slots {
-            if slot.commit(writer, write, reset) {
+            let SlotHistory { is_first, before } = slot.commit(writer, write, reset);
+            if is_first {
                 self.slots.push((position, slot));
+            }
+            if let (Some(rewrites), Some(before), Some(writer)) =
+                (&mut self.rewrites, before, writer)
+            {
+                rewrites.note(before, writer, slot);
             }
         }
     }

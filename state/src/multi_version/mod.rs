@@ -30,7 +30,7 @@ pub use account::{
     AccountEntry, AccountRead, AccountValue, AccountWrite, AccountWriteKind, BalanceChange,
     BalanceUse,
 };
-pub use changes::{AccountOutcome, BundleBuilder, ChangedAccounts, CommittedChanges};
+pub use changes::{AccountOutcome, BundleBuilder, ChangedAccounts, CommittedChanges, Rewrite};
 pub use slot::{SlotEntry, SlotOrder, SlotRead, SlotWrite};
 
 use alloy_primitives::{Address, U256, map::DefaultHashBuilder};

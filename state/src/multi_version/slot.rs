@@ -86,6 +86,15 @@ pub struct SlotOrder {
     pub overtakes: Option<TxIndex>,
 }
 
+/// What there was before a committed write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotHistory {
+    /// Whether it is the slot's first one in the block.
+    pub(super) is_first: bool,
+    /// The transaction that wrote the slot last.
+    pub(super) before: Option<TxIndex>,
+}
+
 impl SlotEntry {
     pub(super) fn new(address: Address, slot: U256) -> Self {
         Self { address, slot, is_contended: AtomicBool::new(false), cell: Mutex::default() }
@@ -202,25 +211,24 @@ impl SlotEntry {
     }
 
     /// Makes a write final, in block order. `None` as the writer is what happens before the first
-    /// transaction; `reset` is the newest one that reset the account's storage. Whether this is the
-    /// slot's first committed write.
+    /// transaction; `reset` is the newest one that reset the account's storage.
     pub(super) fn commit(
         &self,
         writer: Option<TxIndex>,
         write: SlotWrite,
         reset: Option<TxIndex>,
-    ) -> bool {
+    ) -> SlotHistory {
         let cell = &mut *self.lock();
         if let Some(writer) = writer {
             cell.pending.remove(writer);
         }
-        let first = cell.original.is_none();
-        if first || cell.writer < reset {
+        let is_first = cell.original.is_none();
+        if is_first || cell.writer < reset {
             cell.original = Some(write.original);
         }
         cell.committed = Some(write.present);
-        cell.writer = writer;
-        first
+        let before = std::mem::replace(&mut cell.writer, writer);
+        SlotHistory { is_first, before }
     }
 
     /// What the committed writes since the last reset of the storage amount to, if anything.
@@ -258,8 +266,10 @@ mod tests {
         assert_eq!([guess(1), guess(2), guess(4)], [Some(5), Some(10), Some(30)]);
         slot.retract(TxIndex::new(3));
         assert_eq!(guess(4), Some(10));
-        assert!(slot.commit(Some(TxIndex::new(1)), write(5, 11), None));
-        assert!(!slot.commit(Some(TxIndex::new(1)), write(5, 11), None));
+        let one = Some(TxIndex::new(1));
+        let commit = || slot.commit(one, write(5, 11), None);
+        assert_eq!(commit(), SlotHistory { is_first: true, before: None });
+        assert_eq!(commit(), SlotHistory { is_first: false, before: one });
         assert_eq!(slot.committed(account), Some(U256::from(11)));
     }
 
