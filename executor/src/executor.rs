@@ -162,6 +162,12 @@ impl<B> ParallelExecutor<B> {
         BlockContext::new(env, transactions, keeps_changes)
             .with_backend(env, self.backend.as_ref())
             .with_cancellation(source.cancellation())
+            .with_learning(self.learns_into().is_some())
+    }
+
+    /// What the executor learns into, if it does.
+    fn learns_into(&self) -> Option<&Profile> {
+        self.profile.as_deref().filter(|_| self.predictor.is_none())
     }
 
     /// Who learns from a block, if anybody is to.
@@ -172,11 +178,11 @@ impl<B> ParallelExecutor<B> {
         env: &'a EvmEnv,
         transactions: &'a [TxEnv],
     ) -> Option<Learner<'a>> {
-        let profile = self.profile.as_deref().filter(|_| self.predictor.is_none())?;
-        let predictions = std::mem::take(&mut planned.learned);
+        let profile = self.learns_into()?;
+        let predictions = std::mem::take(&mut planned.predictions);
         let learner = Learner::new(profile, env, transactions, predictions);
         if let Some(block) = block {
-            block.study(learner.studied());
+            block.study(learner.chosen());
         }
         Some(learner)
     }

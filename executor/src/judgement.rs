@@ -26,7 +26,7 @@ const EARLY_EXECUTION_GAS_MIN: u64 = 1_500_000;
 /// Share of the gas, in percent, that must go beyond that of plain transfers.
 const EXECUTION_GAS_MIN_PERCENT: u64 = 12;
 /// Share of the predicted gas, in percent, above which a critical path leaves nothing to gain.
-const CRITICAL_PATH_MAX_PERCENT: u64 = 90;
+const CRITICAL_PATH_MAX_PERCENT: u64 = 80;
 
 /// The gas that a block uses according to its header, if that can be true.
 pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u64> {

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// saves.
 pub(crate) const PARALLEL_FROM: usize = 512;
 
+/// Shares for each worker: some turn out to be more work than others.
+const SHARES_PER_WORKER: usize = 8;
+
 /// Maps items on all workers, keeping their order.
 pub(crate) fn parallel_map<T, U>(
     workers: Workers<'_>,
@@ -38,18 +41,17 @@ where
         return items.iter().enumerate().map(|(at, item)| map(&mut own, at, item)).collect();
     }
     let mut mapped = Vec::with_capacity(items.len());
-    let size = items.len().div_ceil(workers.threads());
-    // Each worker fills its part of the vector: joining vectors would copy everything once more.
+    let size = items.len().div_ceil(workers.threads() * SHARES_PER_WORKER);
+    // Each worker fills parts of the vector: joining vectors would copy everything once more.
     let places = mapped.spare_capacity_mut()[..items.len()].chunks_mut(size);
     let filled = AtomicUsize::new(0);
-    workers.share_out(items.chunks(size).zip(places), |worker, (items, places)| {
-        let mut own = own();
+    workers.share_out(items.chunks(size).zip(places), own, |own, share, (items, places)| {
         for (at, (item, place)) in items.iter().zip(&mut *places).enumerate() {
-            place.write(map(&mut own, size * worker + at, item));
+            place.write(map(own, size * share + at, item));
         }
         filled.fetch_add(places.len(), Ordering::Release);
     });
-    assert_eq!(filled.into_inner(), items.len(), "every worker has filled its part");
+    assert_eq!(filled.into_inner(), items.len(), "every part has been filled");
     #[expect(unsafe_code, reason = "the vector is filled in several threads, out of order")]
     // SAFETY: so many places from the start have been written, as was just checked.
     unsafe {

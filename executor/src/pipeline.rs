@@ -4,9 +4,12 @@ use crate::{
     CancellationToken, ExecutionError, ExecutionStats, ExecutorConfig,
     access_list::Foretold,
     admission::GasAdmission,
-    analyzer::{AccessPrediction, Analyzer, LearnedPrediction, Profile, SenderNonces},
+    analyzer::{
+        AccessPrediction, Analyzer, BlockPredictions, CONTENTION_NEAR, Foreseen, LearnedPrediction,
+        Profile, SenderNonces,
+    },
     backend::{BackendRules, EvmBackend},
-    conflict_graph::ConflictGraph,
+    conflict_graph::{Conflict, ConflictGraph},
     engine::Engine,
     frontier::{End, Frontier},
     judgement,
@@ -65,6 +68,8 @@ pub(crate) struct BlockContext {
     pub(crate) keeps_changes: bool,
     /// Whether the block's access list is wanted.
     pub(crate) records_accesses: bool,
+    /// Whether somebody learns from the block.
+    is_learned_from: bool,
     /// What somebody else's access list says, if there is one.
     foretold: Option<Foretold>,
     /// Transactions whose changes are wanted to learn from them, once they are known.
@@ -150,6 +155,7 @@ impl BlockContext {
             rules: Rules::of_mainnet(env),
             keeps_changes,
             records_accesses: false,
+            is_learned_from: false,
             foretold: None,
             studied: OnceLock::new(),
             new_codes: DashMap::new(),
@@ -159,6 +165,12 @@ impl BlockContext {
             ordered: Vec::new(),
             cancellation: None,
         }
+    }
+
+    /// The same block, with what is needed to learn from it.
+    pub(crate) fn with_learning(mut self, is_learned_from: bool) -> Self {
+        self.is_learned_from = is_learned_from;
+        self
     }
 
     /// The same block, until a token says stop.
@@ -191,7 +203,11 @@ impl BlockContext {
     /// large one has some hundred thousand entries.
     pub(crate) fn dispose(mut self, transactions: usize, workers: Workers<'_>) {
         if transactions >= DISPOSED_ON_ALL_FROM {
-            workers.share_out(self.state.parts(workers.threads()), |_, part| part.clear());
+            workers.share_out(
+                self.state.parts(workers.threads()),
+                || (),
+                |(), _, part| part.clear(),
+            );
         }
     }
 
@@ -351,8 +367,8 @@ pub(crate) enum Foresight<'a> {
 pub(crate) struct Planned {
     pub(crate) plan: ExecutionPlan,
     pub(crate) stats: ExecutionStats,
-    /// What the profile said about each transaction; empty if it was not asked.
-    pub(crate) learned: Vec<Option<LearnedPrediction>>,
+    /// What there is for a learner to compare with.
+    pub(crate) predictions: BlockPredictions,
 }
 
 /// Predicts, builds the graph, partitions, and judges whether threads are worth it.
@@ -378,7 +394,7 @@ pub(crate) fn plan<S: StateSource>(
             plan_time: stage.elapsed(),
             ..ExecutionStats::default()
         },
-        learned: Vec::new(),
+        predictions: BlockPredictions::default(),
     };
     let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
     let spec = env.cfg_env.spec;
@@ -401,8 +417,8 @@ pub(crate) fn plan<S: StateSource>(
             let analyzer = Analyzer::new(transactions, balances_commute);
             match profile.filter(|profile| !profile.is_empty()) {
                 Some(profile) => {
-                    let predict = |at, tx: &_, learned: Option<&_>| match learned {
-                        Some(learned) => analyzer.predict_learned(TxIndex::new(at), tx, learned),
+                    let predict = |at, tx: &_, contended: Option<&_>| match contended {
+                        Some(contended) => analyzer.predict_with(TxIndex::new(at), tx, contended),
                         None => analyzer.predict(TxIndex::new(at), tx),
                     };
                     profile.predict_block((env, source), transactions, workers, predict)
@@ -415,6 +431,10 @@ pub(crate) fn plan<S: StateSource>(
         }
     };
     let graph = ConflictGraph::new(&predictions);
+    let foreseen = match foresight {
+        Foresight::Analyzer(Some(_)) => foreseen(&graph, &predictions, &learned),
+        _ => Vec::new(),
+    };
     let plan = ExecutionPlan::new(&predictions, &graph);
     let reason = judgement::of_plan(&plan, &predictions, claimed_gas, spec);
     let stats = ExecutionStats {
@@ -431,7 +451,23 @@ pub(crate) fn plan<S: StateSource>(
         plan_time: stage.elapsed(),
         ..ExecutionStats::default()
     };
-    Planned { plan, stats, learned }
+    Planned { plan, stats, predictions: BlockPredictions { learned, foreseen } }
+}
+
+/// The conflicts of a graph, with whether only the profile says so. What was learned comes last in
+/// each prediction.
+fn foreseen(
+    graph: &ConflictGraph,
+    predictions: &[AccessPrediction],
+    learned: &[Option<Arc<LearnedPrediction>>],
+) -> Vec<Foreseen> {
+    let foreseen = |&Conflict { earlier, later, access }: &Conflict| {
+        let of_profile = learned.get(later.get()).and_then(Option::as_ref);
+        let of_profile = of_profile.map_or(0, |prediction| prediction.accesses.len());
+        let all = predictions[later.get()].accesses.len();
+        Foreseen { earlier, later, is_learned: access as usize + of_profile >= all }
+    };
+    graph.conflicts().iter().map(foreseen).collect()
 }
 
 /// Transactions to execute as planned.
@@ -478,7 +514,10 @@ impl<'block> Execution<'_, 'block> {
         deliver: Option<Deliver<'_>>,
     ) -> Result<End<'block>, ExecutionError> {
         let stage = Stage::Execute.enter();
-        let Self { workers, block, env, transactions, changes, admission } = self;
+        let Self { workers, block, env, transactions, mut changes, admission } = self;
+        if block.is_learned_from {
+            changes.note_rewrites(CONTENTION_NEAR);
+        }
         let Planned { plan, stats, .. } = planned;
         let threads = workers.threads();
         let speculation = Speculation::new(threads, turn_length(plan, threads));

@@ -2,7 +2,10 @@
 
 use std::{
     cell::Cell,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 thread_local! {
@@ -50,21 +53,26 @@ impl<'pool> Workers<'pool> {
         })
     }
 
-    /// Gives each thread one of the shares, of which there are no more than threads, and runs `job`
-    /// on it, with its position.
-    pub(crate) fn share_out<T: Send>(
+    /// Gives the threads one share after the other, as they are done with the one before, and runs
+    /// `job` on each, with its position and what the thread has for itself.
+    pub(crate) fn share_out<T: Send, S>(
         self,
         shares: impl Iterator<Item = T>,
-        job: impl Fn(usize, T) + Sync,
+        own: impl Fn() -> S + Sync,
+        job: impl Fn(&mut S, usize, T) + Sync,
     ) {
         let shares: Vec<_> = shares.map(|share| Mutex::new(Some(share))).collect();
-        let work = |worker: usize| {
-            let share = shares.get(worker).and_then(|share| {
-                // Taken by the thread that has its number, and by no other.
-                share.lock().unwrap_or_else(PoisonError::into_inner).take()
-            });
-            if let Some(share) = share {
-                job(worker, share);
+        let next = AtomicUsize::new(0);
+        let work = |_| {
+            let mut mine = None;
+            // Relaxed: a share is handed over by its lock.
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(share) = shares.get(at) else { return };
+                // Taken by whoever has drawn its number, and by no other.
+                if let Some(share) = share.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    job(mine.get_or_insert_with(&own), at, share);
+                }
             }
         };
         self.run(work, || work(0));
@@ -92,7 +100,6 @@ impl Drop for Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn a_nested_call_has_the_calling_thread_alone() {

@@ -12,7 +12,7 @@ mod learned;
 use alloy_primitives::Address;
 use core::fmt;
 pub(crate) use inferred::TRANSFER_GAS;
-pub(crate) use learned::Learner;
+pub(crate) use learned::{BlockPredictions, CONTENTION_NEAR, Foreseen, Learner};
 pub use learned::{LearnedAccess, LearnedPrediction, Profile, ProfileError, ProfilePredictor};
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
@@ -127,6 +127,23 @@ impl Analyzer {
         prediction
     }
 
+    /// As [`predict`](Self::predict), with the slots of `contended` after the accesses that are
+    /// predicted without it.
+    pub(crate) fn predict_with(
+        &self,
+        index: TxIndex,
+        tx: &TxEnv,
+        contended: &LearnedPrediction,
+    ) -> AccessPrediction {
+        let mut prediction = self.predict(index, tx);
+        for access in &contended.accesses {
+            if let StateLocation::Slot(..) = access.location {
+                prediction.add(PredictedLocation::State(access.location), true, true);
+            }
+        }
+        prediction
+    }
+
     /// As [`predict`](Self::predict), with what was learned about the called function in place of
     /// what its name suggests.
     pub fn predict_learned(
@@ -138,15 +155,20 @@ impl Analyzer {
         let mut prediction = AccessPrediction { accesses: Vec::new(), gas: inferred::gas(tx) };
         declared::access_list(tx, &mut prediction);
         inferred::accounts(tx, self.balances_commute, &mut prediction);
-        for access in &learned.accesses {
-            // A slot is read before it is written: what a write costs depends on it. Accounts
-            // have been dealt with, or do not conflict.
-            if let StateLocation::Slot(..) = access.location {
-                prediction.add(PredictedLocation::State(access.location), true, access.writes);
-            }
-        }
+        add_slots(learned, &mut prediction);
         inferred::code(index, tx, &self.code_writers, &mut prediction);
         prediction
+    }
+}
+
+/// Adds the slots that a profile expects to be accessed. Accounts have been dealt with, or do not
+/// conflict.
+fn add_slots(learned: &LearnedPrediction, prediction: &mut AccessPrediction) {
+    for access in &learned.accesses {
+        // A slot is read before it is written: what a write costs depends on it.
+        if let StateLocation::Slot(..) = access.location {
+            prediction.add(PredictedLocation::State(access.location), true, access.writes);
+        }
     }
 }
 
@@ -187,12 +209,12 @@ impl SenderNonces {
     }
 }
 
-/// The account that a transaction calls, if it is no creation.
 /// The contract and the selector of a call that has one.
 pub(crate) fn call_of(tx: &TxEnv) -> Option<(Address, [u8; 4])> {
     callee(tx).zip(inferred::selector(tx))
 }
 
+/// The account that a transaction calls, if it is no creation.
 fn callee(tx: &TxEnv) -> Option<Address> {
     match tx.kind() {
         TxKind::Call(to) => Some(to),

@@ -189,6 +189,7 @@ impl ParallelExecutor {
         }
 
         let stage = Stage::Finish.enter();
+        let rewrites = changes.take_rewrites();
         if let Some(learner) = &mut learner
             && !block.keeps_changes
         {
@@ -212,7 +213,7 @@ impl ParallelExecutor {
         let result = finished.map_err(outside)?;
 
         if let Some(learner) = learner {
-            learner.learn(self.workers());
+            learner.learn(self.workers(), source, &rewrites);
         }
         let output = BlockOutput {
             receipts: result.receipts,

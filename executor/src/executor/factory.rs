@@ -76,6 +76,8 @@ impl<B> ParallelExecutor<B> {
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| tx_env(tx));
         let mut planned = self.plan(&tx_envs, &env, source);
         let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
+        let block = self.context(&env, &tx_envs, source, true);
+        let mut rewrites = Vec::new();
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             let stage = Stage::Execute.enter();
             for (index, transaction) in transactions.iter().enumerate() {
@@ -92,7 +94,6 @@ impl<B> ParallelExecutor<B> {
             planned.stats.executions = transactions.len();
             planned.stats.execution_time = stage.elapsed();
         } else {
-            let block = self.context(&env, &tx_envs, source, true);
             block.seed(&executor.evm().db().cache);
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();
@@ -115,7 +116,8 @@ impl<B> ParallelExecutor<B> {
                 changes: CommittedChanges::default(),
                 admission: Some(GasAdmission::new(&env)),
             };
-            let end = execution.stream(&mut planned, source, &mut deliver)?;
+            let mut end = execution.stream(&mut planned, source, &mut deliver)?;
+            rewrites = end.changes.take_rewrites();
             if let Some((index, cause)) = end.failure {
                 return Err(final_error(index, cause, transactions[index].inner().trie_hash()));
             }
@@ -124,7 +126,7 @@ impl<B> ParallelExecutor<B> {
         let stage = Stage::Finish.enter();
         let (_, result) = executor.finish().map_err(outside)?;
         if let Some(learner) = learner {
-            learner.learn(self.workers());
+            learner.learn(self.workers(), source, &rewrites);
         }
         state.merge_transitions(BundleRetention::Reverts);
         let bundle = state.take_bundle();

@@ -67,15 +67,15 @@ impl<B> ParallelExecutor<B> {
         if let Some(cause) = refused {
             return Err(OrderedError::Sink(cause));
         }
-        match ran.map(|end| end.failure) {
-            Ok(None) => {
+        match ran.map(|mut end| (end.changes.take_rewrites(), end.failure)) {
+            Ok((rewrites, None)) => {
                 if let Some(learner) = learner {
-                    learner.learn(self.workers());
+                    learner.learn(self.workers(), source, &rewrites);
                 }
                 telemetry::executed(&planned.stats);
                 Ok(planned.stats)
             }
-            Ok(Some((index, cause))) => Err(final_error(index, cause, B256::ZERO)),
+            Ok((_, Some((index, cause)))) => Err(final_error(index, cause, B256::ZERO)),
             Err(error) => Err(error),
         }
         .map_err(OrderedError::Execution)
@@ -106,14 +106,14 @@ impl<B> ParallelExecutor<B> {
         let block = self.context(env, transactions, &Shared(db), false);
         let mut planned = self.plan(transactions, env, &Shared(db));
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
-        let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
+        let mut end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
         if let Some((index, cause)) = end.failure {
             return Err(final_error(index, cause, B256::ZERO));
         }
         let stage = Stage::Finish.enter();
         if let Some(mut learner) = learner {
             learner.consider_all(&end.results, end.studied);
-            learner.learn(self.workers());
+            learner.learn(self.workers(), &Shared(db), &end.changes.take_rewrites());
         }
         let bundle = merger::bundle(self.workers(), &block, end.changes);
         planned.stats.finish_time = stage.elapsed();

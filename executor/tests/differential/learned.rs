@@ -112,6 +112,18 @@ fn blocks_that_teach_and_blocks_that_profit() {
 }
 
 #[test]
+fn what_transactions_contend_for_is_foreseen() {
+    for workload in ["amm", "lending", "mint", "hybrid"] {
+        let blocks = [1, 2, 3].map(|seed| block(workload, seed));
+        let learning = executor(4, &Arc::new(Profile::new()));
+        let [.., after] = blocks.each_ref().map(|block| run(workload, &learning, parts(block)));
+        let new = executor(4, &Arc::new(Profile::new()));
+        let without = run(workload, &new, parts(&blocks[2]));
+        assert!(after.predicted_edges > without.predicted_edges, "{workload}: {after:?}");
+    }
+}
+
+#[test]
 fn the_same_blocks_teach_the_same() {
     for workload in ["amm", "lending"] {
         let blocks = [1, 2].map(|seed| block(workload, seed));

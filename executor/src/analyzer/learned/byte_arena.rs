@@ -33,6 +33,11 @@ impl ByteRun {
         self.length
     }
 
+    /// Whether it is the first one in its arena.
+    pub(super) const fn is_first(&self) -> bool {
+        self.start == 0
+    }
+
     const fn has_gaps(&self) -> bool {
         self.first_gap < self.last_gap
     }

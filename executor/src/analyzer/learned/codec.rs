@@ -30,6 +30,7 @@ struct Stored {
     guards: Vec<NodeId>,
     rows: Vec<Row>,
     samples: u32,
+    contended: u128,
 }
 
 pub(super) fn encode(key: &TemplateKey, template: &Template) -> Option<(Vec<u8>, Vec<u8>)> {
@@ -40,6 +41,7 @@ pub(super) fn encode(key: &TemplateKey, template: &Template) -> Option<(Vec<u8>,
         guards: guards.to_vec(),
         rows: rows.to_vec(),
         samples,
+        contended: template.contended(),
     };
     Some((postcard::to_allocvec(key).ok()?, postcard::to_allocvec(&stored).ok()?))
 }
@@ -50,9 +52,9 @@ pub(super) fn decode(key: &[u8], template: &[u8]) -> Result<(TemplateKey, Templa
     let stored: Stored =
         postcard::from_bytes(template).map_err(|cause| error(cause.to_string()))?;
     check(&stored).map_err(|cause| error(cause.to_owned()))?;
-    let Stored { nodes, sites, guards, rows, samples } = stored;
+    let Stored { nodes, sites, guards, rows, samples, contended } = stored;
     let arena = Arena::of(nodes).ok_or_else(|| error("an expression is too complex".to_owned()))?;
-    Ok((decoded_key, Template::of(arena, sites, guards, rows, samples)))
+    Ok((decoded_key, Template::of(arena, sites, guards, rows, samples, contended)))
 }
 
 fn check(stored: &Stored) -> Result<(), &'static str> {

@@ -6,6 +6,7 @@
 use super::{
     bits::Bits,
     byte_arena::{ByteArena, ByteRun},
+    memo::Question,
 };
 use crate::keccak_cache::KeccakCache;
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -27,6 +28,8 @@ pub(super) struct Access {
     pub(super) stored: Option<Bits>,
     /// The call that it belongs to, if that was made.
     pub(super) call: CallId,
+    /// The site of that call's template.
+    pub(super) site: Option<u8>,
 }
 
 /// A call of the transaction, by its place among those that are followed, counted from one. Zero is
@@ -68,6 +71,8 @@ pub(super) struct Desk {
     pub(super) calls: Vec<FollowedCall>,
     /// What the transaction is expected to access; with repetitions.
     pub(super) accesses: Vec<Access>,
+    /// What was asked about the transaction, in order, and the answers.
+    pub(super) asked: Vec<(Question, U256)>,
     pub(super) word_hashes: KeccakCache<32>,
     pub(super) pair_hashes: KeccakCache<64>,
     pub(super) created_hashes: KeccakCache<CREATED_BYTES>,
@@ -83,6 +88,7 @@ impl Default for Desk {
             notes: Vec::new(),
             calls: Vec::new(),
             accesses: Vec::new(),
+            asked: Vec::new(),
             word_hashes: KeccakCache::new(WORD_HASHES),
             pair_hashes: KeccakCache::new(PAIR_HASHES),
             created_hashes: KeccakCache::new(CREATED_HASHES),
@@ -99,6 +105,7 @@ impl Desk {
         self.notes.clear();
         self.calls.clear();
         self.accesses.clear();
+        self.asked.clear();
     }
 
     /// What the transaction is expected to access, without what belongs to calls that are not made;
@@ -126,7 +133,7 @@ impl Desk {
     }
 
     pub(super) fn access(&mut self, call: CallId, location: StateLocation, writes: bool) -> usize {
-        self.accesses.push(Access { location, writes, stored: None, call });
+        self.accesses.push(Access { location, writes, stored: None, call, site: None });
         self.accesses.len() - 1
     }
 

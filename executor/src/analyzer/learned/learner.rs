@@ -1,17 +1,20 @@
 //! The learner of one block: which transactions are worth a lesson, and the lessons themselves.
 //!
-//! A transaction is worth one if it calls a function that no template covers, or did something that
-//! its prediction did not say. Lessons cost time, so there is an allowance for them.
+//! Some transactions are *studied*: their changes are kept. One of them is worth a lesson if it
+//! calls a function that no template covers, or did something that its template does not say.
+//! Lessons cost time, so there is an allowance for them.
 
 use super::{
-    evaluate::Surroundings,
-    predictor::LearnedPrediction,
+    contention::{self, Foreseen},
+    evaluate::{Extent, Surroundings},
+    forecaster::{Forecaster, LearnedPrediction},
     profile::Profile,
     record::Sample,
     replay::{StateBefore, replay},
 };
-use crate::workers::Workers;
+use crate::{parallel_map::parallel_map_with, source::StateSource, workers::Workers};
 use alloy_evm::EvmEnv;
+use multilane_state::multi_version::Rewrite;
 use revm::{
     context::TxEnv,
     context_interface::{
@@ -23,21 +26,33 @@ use revm::{
 };
 use std::{
     panic::{self, AssertUnwindSafe},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
-/// Lessons on one function in one block.
+/// Transactions with the same call that are studied in one block, and lessons on them.
+const STUDIED_PER_FUNCTION: usize = 64;
 const LESSONS_PER_FUNCTION: usize = 32;
+/// Transactions that are compared with the same template, if it has not proved itself.
+const REVIEWED_PER_FUNCTION: usize = 32;
 
-/// Of so many predictions by a template that has proved itself, one is compared with what happened.
-const REVIEWED_SHARE: usize = 16;
+/// Of so many transactions with a template that has proved itself, one is compared with it.
+const REVIEWED_SHARE: usize = 64;
 
-/// A transaction to learn from.
+/// Studied transactions from which on threads share the work.
+const PARALLEL_FROM: usize = 4;
+
+/// What was predicted for a block.
+#[derive(Debug, Default)]
+pub(crate) struct BlockPredictions {
+    /// What the profile says of each transaction; empty if it was not asked.
+    pub(crate) learned: Vec<Option<Arc<LearnedPrediction>>>,
+    /// The conflicts that were foreseen, ordered by their later end.
+    pub(crate) foreseen: Vec<Foreseen>,
+}
+
+/// A transaction of which the changes are known.
 #[derive(Debug)]
-struct Lesson {
+struct Studied {
     index: usize,
     gas: u64,
     changes: EvmState,
@@ -49,13 +64,12 @@ pub(crate) struct Learner<'a> {
     profile: &'a Profile,
     env: &'a EvmEnv,
     transactions: &'a [TxEnv],
-    /// What was predicted, by transaction; empty if nothing was.
-    predictions: Vec<Option<LearnedPrediction>>,
-    lessons: Vec<Lesson>,
-    /// Gas of all transactions that were looked at.
+    predictions: BlockPredictions,
+    /// Whether a transaction is to be studied.
+    chosen: Box<[bool]>,
+    studied: Vec<Studied>,
+    /// Gas of all transactions.
     gas: u64,
-    /// Lessons by called account and selector.
-    taken: HashMap<(TxKind, Option<[u8; 4]>), usize>,
 }
 
 impl<'a> Learner<'a> {
@@ -63,37 +77,19 @@ impl<'a> Learner<'a> {
         profile: &'a Profile,
         env: &'a EvmEnv,
         transactions: &'a [TxEnv],
-        predictions: Vec<Option<LearnedPrediction>>,
+        predictions: BlockPredictions,
     ) -> Self {
-        Self {
-            profile,
-            env,
-            transactions,
-            predictions,
-            lessons: Vec::new(),
-            gas: 0,
-            taken: HashMap::default(),
-        }
+        let chosen = chosen(transactions, &predictions.learned);
+        Self { profile, env, transactions, predictions, chosen, studied: Vec::new(), gas: 0 }
     }
 
     /// The transactions whose changes are to be kept, for [`consider`](Self::consider) to look at.
-    ///
-    /// Those that nothing was predicted for, or whose template is new or has been wrong; of the
-    /// others one in [`REVIEWED_SHARE`], to notice when that changes.
-    pub(crate) fn studied(&self) -> Box<[bool]> {
-        let is_studied = |(index, tx): (usize, &TxEnv)| {
-            let calls = matches!(tx.kind(), TxKind::Call(_)) && !tx.input().is_empty();
-            let prediction = self.predictions.get(index).and_then(Option::as_ref);
-            calls
-                && prediction.is_none_or(|prediction| {
-                    index.is_multiple_of(REVIEWED_SHARE) || Profile::doubts(prediction)
-                })
-        };
-        self.transactions.iter().enumerate().map(is_studied).collect()
+    pub(crate) fn chosen(&self) -> Box<[bool]> {
+        self.chosen.clone()
     }
 
-    /// Looks at all transactions of a block, given the changes of those that are
-    /// [studied](Self::studied), in order.
+    /// Takes in all transactions of a block, given the changes of those that are
+    /// [chosen](Self::chosen), in order.
     pub(crate) fn consider_all(
         &mut self,
         results: &[ExecutionResult<HaltReason>],
@@ -102,66 +98,119 @@ impl<'a> Learner<'a> {
         self.gas += results.iter().map(ExecutionResult::tx_gas_used).sum::<u64>();
         for (index, changes) in studied {
             if let Some(result) = results.get(index) {
-                self.look_at(index, result.tx_gas_used(), &changes);
+                self.study(index, result.tx_gas_used(), changes);
             }
         }
     }
 
-    /// Looks at a transaction that is final.
+    /// Takes in a transaction that is final.
     pub(crate) fn consider(&mut self, index: usize, last: &ResultAndState<HaltReason>) {
         let gas = last.result.tx_gas_used();
         self.gas += gas;
-        self.look_at(index, gas, &last.state);
+        if self.chosen.get(index) == Some(&true) {
+            self.study(index, gas, last.state.clone());
+        }
     }
 
-    fn look_at(&mut self, index: usize, gas: u64, changes: &EvmState) {
-        let Some(tx) = self.transactions.get(index) else { return };
-        let TxKind::Call(to) = tx.kind() else { return };
+    fn study(&mut self, index: usize, gas: u64, changes: EvmState) {
+        let Some(TxKind::Call(to)) = self.transactions.get(index).map(TxEnv::kind) else { return };
         let runs_code = changes.get(&to).is_some_and(|account| !account.info.is_empty_code_hash());
-        if !runs_code {
-            return;
-        }
-        let prediction = self.predictions.get(index).and_then(Option::as_ref);
-        if !self.profile.review(prediction, changes) {
-            return;
-        }
-        let selector = tx.input().first_chunk().copied();
-        let taken = self.taken.entry((tx.kind(), selector)).or_default();
-        if *taken < LESSONS_PER_FUNCTION {
-            *taken += 1;
-            self.lessons.push(Lesson { index, gas, changes: changes.clone() });
+        if runs_code {
+            self.studied.push(Studied { index, gas, changes });
         }
     }
 
-    /// Learns as long as the allowance lasts: transactions are repeated on all workers, and what
-    /// they teach is taken in in block order, so that the same blocks teach the same.
-    pub(crate) fn learn(self, workers: Workers<'_>) {
+    /// Learns from the block as long as the allowance lasts.
+    ///
+    /// `rewrites` are the slots that one transaction wrote soon after another, in block order.
+    pub(crate) fn learn<S: StateSource>(
+        self,
+        workers: Workers<'_>,
+        source: &S,
+        rewrites: &[Rewrite<'_>],
+    ) {
         self.profile.earn(self.gas);
-        let is_allowed = |lesson: &&Lesson| self.profile.lessons.take(lesson.gas);
-        let lessons: Vec<&Lesson> = self.lessons.iter().take_while(is_allowed).collect();
-        if lessons.is_empty() {
+        self.take_lessons(workers);
+        if rewrites.is_empty() && self.predictions.learned.is_empty() {
             return;
         }
-        let samples: Vec<Mutex<Vec<Sample>>> = lessons.iter().map(|_| Mutex::default()).collect();
-        // Relaxed: it hands out positions only.
-        let next = AtomicUsize::new(0);
-        let repeat = || {
-            let next = || Some(next.fetch_add(1, Ordering::Relaxed));
-            for (lesson, samples) in
-                std::iter::from_fn(next).map_while(|at| Some((*lessons.get(at)?, &samples[at])))
-            {
-                let tx = &self.transactions[lesson.index];
-                let found = guarded(|| study(self.profile, self.env, tx, &lesson.changes));
-                *samples.lock().unwrap_or_else(PoisonError::into_inner) = found;
-            }
+        let Self { profile, env, transactions, predictions, gas, .. } = self;
+        let block = contention::Block {
+            transactions,
+            predictions: &predictions.learned,
+            rewrites,
+            foreseen: &predictions.foreseen,
         };
-        workers.run(|_| repeat(), repeat);
-        for (lesson, samples) in lessons.into_iter().zip(samples) {
-            let tx = &self.transactions[lesson.index];
-            let samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
-            guarded(|| take_in(self.profile, self.env, tx, &lesson.changes, &samples));
+        // A pair of predictions costs about as much as one execution.
+        let cost = gas / transactions.len().max(1) as u64;
+        guarded(|| {
+            block.contend(&mut profile.predictor(env, source), || profile.comparing.take(cost));
+        });
+    }
+
+    /// Compares what was studied with the templates. Where they differ the transaction is repeated,
+    /// and what that teaches is taken in: in block order, so that the same blocks teach the same.
+    fn take_lessons(&self, workers: Workers<'_>) {
+        let is_paid = |studied: &&Studied| self.profile.reviews.take(studied.gas);
+        let reviewed: Vec<&Studied> = self.studied.iter().take_while(is_paid).collect();
+        let review = |(): &mut (), _, studied: &&Studied| guarded(|| self.is_lesson(studied));
+        let own = || ();
+        let is_lesson = parallel_map_with(workers, PARALLEL_FROM, &reviewed, own, review);
+        let mut taken: HashMap<_, usize> = HashMap::default();
+        let lessons = reviewed.into_iter().zip(is_lesson).filter(|(_, is_lesson)| *is_lesson);
+        let lessons: Vec<&Studied> = lessons
+            .map(|(studied, _)| studied)
+            .filter(|studied| {
+                let taken = taken.entry(call(&self.transactions[studied.index])).or_default();
+                *taken += 1;
+                *taken <= LESSONS_PER_FUNCTION
+            })
+            .take_while(|studied| self.profile.lessons.take(studied.gas))
+            .collect();
+        let repeat = |(): &mut (), _, studied: &&Studied| {
+            let tx = &self.transactions[studied.index];
+            guarded(|| study(self.profile, self.env, tx, &studied.changes))
+        };
+        let samples = parallel_map_with(workers, 2, &lessons, own, repeat);
+        for (studied, samples) in lessons.into_iter().zip(samples) {
+            let tx = &self.transactions[studied.index];
+            guarded(|| take_in(self.profile, self.env, tx, &studied.changes, &samples));
         }
     }
+
+    /// Whether a transaction did anything that its template does not say, given what it found.
+    fn is_lesson(&self, Studied { index, changes, .. }: &Studied) -> bool {
+        let before = StateBefore::of(changes, &self.profile.shapes);
+        let mut forecaster = Forecaster::new(self.profile, self.env, before);
+        let tx = &self.transactions[*index];
+        let forecast = forecaster.forecast(tx, Extent::Everything, false);
+        self.profile.review(forecast.as_ref().map(|forecast| &forecast.prediction), changes)
+    }
+}
+
+/// A called account and a selector.
+fn call(tx: &TxEnv) -> (TxKind, Option<[u8; 4]>) {
+    (tx.kind(), tx.input().first_chunk().copied())
+}
+
+/// The transactions to study: of each function some without a template, or with one that is new or
+/// has been wrong. Of the others a few, to notice when that changes.
+fn chosen(transactions: &[TxEnv], predictions: &[Option<Arc<LearnedPrediction>>]) -> Box<[bool]> {
+    let mut unknown: HashMap<_, usize> = HashMap::default();
+    let mut doubted: HashMap<_, usize> = HashMap::default();
+    let mut is_chosen = |(index, tx): (usize, &TxEnv)| {
+        if tx.input().is_empty() || matches!(tx.kind(), TxKind::Create) {
+            return false;
+        }
+        let (count, most) = match predictions.get(index).and_then(Option::as_ref) {
+            Some(known) if !known.is_doubted => return index.is_multiple_of(REVIEWED_SHARE),
+            Some(known) => (doubted.entry(known.key).or_default(), REVIEWED_PER_FUNCTION),
+            None => (unknown.entry(call(tx)).or_default(), STUDIED_PER_FUNCTION),
+        };
+        *count += 1;
+        *count <= most
+    };
+    transactions.iter().enumerate().map(&mut is_chosen).collect()
 }
 
 /// Nothing that goes wrong in a lesson may reach a block that has been executed.

@@ -26,12 +26,15 @@ mod byte_arena;
 mod code_shape;
 mod codec;
 mod compile;
+mod contention;
 mod desk;
 mod evaluate;
 mod explore;
 mod expression;
+mod forecaster;
 mod learner;
 mod majority;
+mod memo;
 mod memory;
 mod predictor;
 mod profile;
@@ -40,12 +43,15 @@ mod record;
 mod replay;
 mod resolver;
 mod template;
+mod traffic;
 mod view;
 
 pub use codec::ProfileError;
+pub(crate) use contention::{Foreseen, NEAR as CONTENTION_NEAR};
 pub use evaluate::LearnedAccess;
-pub(crate) use learner::Learner;
-pub use predictor::{LearnedPrediction, ProfilePredictor};
+pub use forecaster::LearnedPrediction;
+pub(crate) use learner::{BlockPredictions, Learner};
+pub use predictor::ProfilePredictor;
 pub use profile::Profile;
 
 #[cfg(test)]

@@ -11,14 +11,16 @@ use super::{
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
     desk::Desk,
-    evaluate::{CallInputs, Evaluator, LearnedAccess, StateView, Surroundings},
+    evaluate::{CallInputs, Evaluator, LearnedAccess, Path, StateView, Surroundings},
     explore::would_write,
+    forecaster::LearnedPrediction,
     learner::teach,
-    predictor::{LearnedPrediction, ProfilePredictor},
+    predictor::ProfilePredictor,
     program::Program,
     record::{FrameInputs, Sample},
     resolver::Resolver,
     template::{Template, TemplateKey},
+    traffic::Traffic,
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
@@ -47,7 +49,12 @@ pub(super) struct Templates {
 /// A template as it is looked up for predictions.
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
+    pub(super) key: TemplateKey,
     pub(super) program: Arc<Program>,
+    /// Sites, by bits, that transactions contend for, or come to them by.
+    pub(super) contended: u128,
+    /// Whether transactions that call the function are often in each other's way.
+    pub(super) is_dense: bool,
     /// Samples that the template was made from.
     pub(super) samples: u32,
     /// Whether predictions by this template have mostly been wrong lately.
@@ -67,6 +74,8 @@ struct Entry {
     precision: AtomicU32,
     /// Predictions that turned out right since the template was changed.
     confirmed: AtomicU32,
+    /// How often transactions that call the function get in each other's way.
+    traffic: Arc<Traffic>,
     size: usize,
 }
 
@@ -86,12 +95,29 @@ impl Templates {
         let program = Arc::clone(entry.program.get_or_init(make).as_ref()?);
         let precision = entry.precision.load(Ordering::Relaxed);
         let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
+        let contended = entry.template.contended();
         Some(Resolved {
+            key: *key,
             program,
+            contended,
+            is_dense: entry.traffic.is_dense(),
             samples: entry.template.samples(),
             is_unreliable: precision < PRECISION_ONE / 5 * 3,
             is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
         })
+    }
+
+    /// Whether a template exists that says so of each of a path's sites.
+    pub(super) fn are_contended(&self, path: &Path) -> bool {
+        path.iter().all(|(key, sites)| {
+            let known = self.entries.get(key);
+            known.is_some_and(|entry| entry.template.contended() & sites == *sites)
+        })
+    }
+
+    /// How often transactions that call a function get in each other's way.
+    pub(super) fn traffic(&self, key: &TemplateKey) -> Option<Arc<Traffic>> {
+        self.entries.get(key).map(|entry| Arc::clone(&entry.traffic))
     }
 
     fn note_use(&self, entry: &Entry) {
@@ -134,10 +160,14 @@ impl Templates {
 pub struct Profile {
     pub(super) templates: Templates,
     pub(super) shapes: CodeShapes,
-    /// What may be spent on transactions that were executed.
+    /// What may be spent on comparing transactions that were executed with their templates.
+    pub(super) reviews: Allowance,
+    /// What may be spent on following transactions that were executed.
     pub(super) lessons: Allowance,
     /// What may be spent on functions that nobody has called.
     pub(super) exploring: Allowance,
+    /// What may be spent on finding out where transactions get in each other's way.
+    pub(super) comparing: Allowance,
     /// Memory for evaluations that nobody uses at the moment.
     desks: Mutex<Vec<Desk>>,
     bytes: AtomicUsize,
@@ -156,10 +186,14 @@ const BYTES_MAX: usize = 64 << 20;
 const PROVEN_FROM: u32 = 4;
 /// One, in fixed point.
 const PRECISION_ONE: u32 = 1 << 16;
+/// Gas that blocks use for one unit of gas to review with. A review takes less than an execution.
+const REVIEW_SHARE: u64 = 64;
 /// Gas that blocks use for one unit of gas to learn, and to explore, with. A lesson takes about ten
 /// times as long as the execution that it repeats.
 const LESSON_SHARE: u64 = 1024;
 const EXPLORING_SHARE: u64 = 1024;
+/// The same for predictions of pairs of transactions, which cost about one execution.
+const COMPARING_SHARE: u64 = 256;
 /// Of so many samples of a settled template, one is taken in.
 const SETTLED_SHARE: u32 = 8;
 /// How much of the memory is freed at once when it is used up, as a divisor.
@@ -167,7 +201,7 @@ const EVICTED_SHARE: usize = 8;
 
 impl Profile {
     /// The version of the form in which templates are exported.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 
     /// An empty profile that may take 64 MiB of memory.
     pub fn new() -> Self {
@@ -179,8 +213,10 @@ impl Profile {
         Self {
             templates: Templates::default(),
             shapes: CodeShapes::default(),
+            reviews: Allowance::new(REVIEW_SHARE),
             lessons: Allowance::new(LESSON_SHARE),
             exploring: Allowance::new(EXPLORING_SHARE),
+            comparing: Allowance::new(COMPARING_SHARE),
             desks: Mutex::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
@@ -248,12 +284,6 @@ impl Profile {
         }
     }
 
-    /// Whether a prediction is by a template that has not proved itself, or was wrong lately, or is
-    /// incomplete.
-    pub(super) const fn doubts(prediction: &LearnedPrediction) -> bool {
-        prediction.is_doubted || prediction.unknown_calls > 0
-    }
-
     /// Compares what a transaction did with what was predicted. Whether there is something to
     /// [`learn`](Self::learn) from it.
     #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
@@ -312,6 +342,18 @@ impl Profile {
         }
     }
 
+    /// Notes that transactions contend for what a path leads to.
+    pub(super) fn contend(&self, path: &Path) {
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, sites) in path {
+            if let Some(known) = self.templates.get(key) {
+                let mut template = (*known).clone();
+                template.contend(*sites);
+                self.replace(*key, template);
+            }
+        }
+    }
+
     /// Whether a sample of a settled template is to be taken in.
     fn is_nth_sample(&self) -> bool {
         // Relaxed: it only chooses.
@@ -333,7 +375,10 @@ impl Profile {
         let code = resolver.add(B256::ZERO, code.clone());
         let calldata = desk.bytes.run(calldata);
         let resolved = Arc::new(Resolved {
+            key: TemplateKey { code: B256::ZERO, selector: None },
             program: Arc::new(program),
+            contended: 0,
+            is_dense: false,
             samples: template.samples(),
             is_unreliable: false,
             is_doubted: false,
@@ -344,6 +389,7 @@ impl Profile {
             caller: *caller,
             value: Some(*value),
             calldata,
+            is_of_transaction: true,
         });
         let mut evaluator =
             Evaluator::new(&self.templates, &mut resolver, &mut desk, view, surroundings);
@@ -368,8 +414,10 @@ impl Profile {
 
     /// Adds what a block's gas allows to be learned.
     pub(super) fn earn(&self, gas: u64) {
+        self.reviews.earn(gas);
         self.lessons.earn(gas);
         self.exploring.earn(gas);
+        self.comparing.earn(gas);
     }
 
     /// Replaces a template by what has become of it. What was made of it stays, as long as that
@@ -395,13 +443,21 @@ impl Profile {
     ) {
         let size = template.size();
         let used = AtomicU64::new(self.templates.clock.fetch_add(1, Ordering::Relaxed));
-        let known =
-            self.templates.entries.get(&key).map(|entry| entry.precision.load(Ordering::Relaxed));
-        let precision = known.unwrap_or(PRECISION_ONE);
-        let precision = AtomicU32::new(precision);
-        let confirmed = AtomicU32::new(0);
-        let entry =
-            Entry { template: Arc::new(template), program, used, precision, confirmed, size };
+        let known = self
+            .templates
+            .entries
+            .get(&key)
+            .map(|entry| (entry.precision.load(Ordering::Relaxed), Arc::clone(&entry.traffic)));
+        let (precision, traffic) = known.unwrap_or_else(|| (PRECISION_ONE, Arc::default()));
+        let entry = Entry {
+            template: Arc::new(template),
+            program,
+            used,
+            precision: AtomicU32::new(precision),
+            confirmed: AtomicU32::new(0),
+            traffic,
+            size,
+        };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
         self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);

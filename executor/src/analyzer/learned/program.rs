@@ -163,3 +163,10 @@ pub(super) struct Program {
     /// What the samples did, for what nothing simple decides.
     pub(super) majority: Majority,
 }
+
+impl Program {
+    /// What is done at a site.
+    pub(super) fn action_at(&self, site: u8) -> Option<&Action> {
+        self.actions.iter().find(|action| action.site == site)
+    }
+}

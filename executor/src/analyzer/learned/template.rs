@@ -115,6 +115,8 @@ pub(super) struct Template {
     samples: u32,
     /// Whether all samples come from exploring.
     is_explored: bool,
+    /// Sites, by bits, that transactions [contend](super::contention) for, or come to them by.
+    contended: u128,
 }
 
 impl Template {
@@ -143,11 +145,13 @@ impl Template {
         guards: Vec<NodeId>,
         rows: Vec<Row>,
         samples: u32,
+        contended: u128,
     ) -> Self {
         let varying = varying(&rows);
         let compared = varying & light(&arena, &guards);
         // Even if it was explored, it has been worth keeping.
-        Self { arena, sites, guards, rows, varying, compared, samples, is_explored: false }
+        let is_explored = false;
+        Self { arena, sites, guards, rows, varying, compared, samples, is_explored, contended }
     }
 
     /// What the template consists of.
@@ -180,6 +184,16 @@ impl Template {
         };
         self.sites.len() == earlier.sites.len()
             && self.sites.iter().zip(&earlier.sites).all(is_same)
+    }
+
+    /// The sites, by bits, that transactions contend for, or come to them by.
+    pub(super) const fn contended(&self) -> u128 {
+        self.contended
+    }
+
+    /// Notes sites that transactions contend for, or come to them by.
+    pub(super) const fn contend(&mut self, sites: u128) {
+        self.contended |= sites;
     }
 
     /// Samples merged so far.

@@ -28,10 +28,6 @@ const PROXY: [u8; 13] = hex!("36 5f 5f 37 5f 5f 36 5f 5f 54 5a f4 00");
 /// Stores in slot 1 if the word is not zero, else in slot 2.
 const CHOICE: [u8; 19] = hex!("6004 35 600c 57 6001 6002 55 00 5b 6001 6001 55 00");
 
-/// Adds one to `mapping[slot 0]`, where the mapping lies in slot 7, and stores the word in slot 0.
-const RELAY: [u8; 26] =
-    hex!("5f 54 5f 52 6007 6020 52 6040 5f 20 80 54 6001 01 90 55 6004 35 5f 55 00");
-
 /// A chain of one block, with a profile that learns from it.
 struct Chain {
     state: CacheDB<EmptyDB>,
@@ -217,19 +213,18 @@ fn the_least_used_templates_go_where_memory_is_short() {
 }
 
 #[test]
-fn a_block_is_predicted_the_same_by_any_number_of_workers() {
+fn a_block_is_predicted_where_it_is_contended_by_any_number_of_workers() {
     let mut chain = Chain::new();
-    chain.deploy(CONTRACT, &RELAY);
-    chain.store(CONTRACT, 0, U256::from(1_000));
-    for word in [1_001, 1_002, 1_003] {
+    chain.deploy(CONTRACT, &COUNTER);
+    for word in 1..20 {
         let call = chain.call(CONTRACT, U256::from(word));
         chain.learn(&call);
     }
+    let source = Shared(&chain.state);
     let block: Vec<TxEnv> =
-        (0..300_u64).map(|word| chain.call(CONTRACT, U256::from(word))).collect();
+        (0..300_u64).map(|word| chain.call(CONTRACT, U256::from(word % 7))).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     let predict = |threads| {
-        let source = Shared(&chain.state);
         let workers = Workers::for_this_thread(&pool, threads);
         let position = |at, _: &TxEnv, learned: Option<&LearnedPrediction>| {
             assert!(learned.is_some());
@@ -237,18 +232,21 @@ fn a_block_is_predicted_the_same_by_any_number_of_workers() {
         };
         chain.profile.predict_block((&chain.env, &source), &block, workers, position)
     };
+    let (_, uncontended) = predict(1);
+    assert!(uncontended.iter().flatten().all(|prediction| prediction.accesses.is_empty()));
+
+    let slot = |at: usize| mapping(U256::from(at % 7), 7);
+    let paths =
+        chain.profile.predictor(&chain.env, &source).paths(&block[3], &[(CONTRACT, slot(3))]);
+    assert!(!paths.is_empty());
+    paths.iter().for_each(|(_, path)| chain.profile.contend(path));
     let (positions, alone) = predict(1);
     assert!(positions.into_iter().eq(0..300));
+    for (at, prediction) in alone.iter().enumerate() {
+        let [access] = prediction.as_ref().unwrap().accesses[..] else { panic!("{prediction:?}") };
+        assert_eq!(access.location, StateLocation::Slot(CONTRACT, slot(at)));
+    }
     for _ in 0..4 {
         assert_eq!(predict(4).1, alone);
     }
-    let is_predicted = |reader: usize, key: u64| {
-        let slot = StateLocation::Slot(CONTRACT, mapping(U256::from(key), 7));
-        let prediction = alone[reader].as_ref().unwrap();
-        prediction.accesses.contains(&LearnedAccess { location: slot, writes: true })
-    };
-    // The second wave begins on what was there before the block, because nobody knew that it would
-    // matter; the third one on what the second leaves.
-    assert!(is_predicted(0, 1_003) && is_predicted(64, 1_003));
-    assert!(is_predicted(128, 127) && is_predicted(191, 127));
 }

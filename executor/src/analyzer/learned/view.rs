@@ -15,7 +15,6 @@ use revm::{
     primitives::KECCAK_EMPTY,
     state::{AccountInfo, Bytecode},
 };
-use std::sync::Arc;
 
 /// A slot of an account.
 pub(super) type Slot = (Address, U256);
@@ -51,7 +50,7 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     slots: HashMap<Slot, Bits>,
     /// Slots that have been asked for since somebody looked, each once.
     asked: Vec<Slot>,
-    expected: Arc<Expectations>,
+    expected: Expectations,
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
@@ -62,18 +61,13 @@ impl<'a, S: StateSource> SourceView<'a, S> {
             shapes,
             slots: HashMap::default(),
             asked: Vec::new(),
-            expected: Arc::default(),
+            expected: Expectations::default(),
         }
     }
 
-    /// Replaces what is expected of the transactions so far.
-    pub(super) fn set_expectations(&mut self, expected: Arc<Expectations>) {
-        self.expected = expected;
-    }
-
-    /// What is expected, to be changed. `None` if others look at it.
-    pub(super) fn expectations(&mut self) -> Option<&mut Expectations> {
-        Arc::get_mut(&mut self.expected)
+    /// What is expected of the transactions so far, to be changed.
+    pub(super) const fn expectations(&mut self) -> &mut Expectations {
+        &mut self.expected
     }
 
     /// The slots that have been asked for here for the first time, since the last time.

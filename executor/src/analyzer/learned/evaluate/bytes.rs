@@ -4,6 +4,7 @@ use super::{Evaluator, Frame, Here, StateView};
 use crate::analyzer::learned::{
     byte_arena::{ByteRun, Promise},
     desk::Register,
+    memo::Question,
     program::{Operand, Part, Piece},
 };
 use alloy_primitives::U256;
@@ -19,7 +20,11 @@ impl<V: StateView> Evaluator<'_, V> {
             Some(promise) => self.promised(promise),
             None => {
                 self.settle(run, at..at.saturating_add(32));
-                self.desk.bytes.word(run, at)
+                let word = self.desk.bytes.word(run, at);
+                if let Some(word) = word.filter(|_| run.is_first()) {
+                    self.note_word(at, word);
+                }
+                word
             }
         }
     }
@@ -89,6 +94,7 @@ impl<V: StateView> Evaluator<'_, V> {
                             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
                             let calldata = self.frames[here.frame].inputs.calldata;
                             self.desk.bytes.push_part(calldata, offset, length);
+                            self.note_words(calldata, offset, length);
                         }
                         None => self.desk.bytes.push_unknown(length),
                     }
@@ -96,6 +102,31 @@ impl<V: StateView> Evaluator<'_, V> {
             }
         }
         Some(())
+    }
+
+    /// Notes that the transaction's calldata was asked for a word.
+    fn note_word(&mut self, at: usize, word: U256) {
+        // There is nothing so far behind its end.
+        if let Ok(at) = u32::try_from(at) {
+            self.desk.asked.push((Question::CalldataWord(at), word));
+        }
+    }
+
+    /// Notes that bytes of calldata were asked for, if it is the transaction's.
+    fn note_words(&mut self, calldata: ByteRun, from: usize, length: usize) {
+        if !calldata.is_first() {
+            return;
+        }
+        let end = from.saturating_add(length);
+        if end > calldata.len() {
+            // How many words follow depends on it.
+            let size = U256::from(calldata.len());
+            self.desk.asked.push((Question::CalldataSize, size));
+        }
+        for at in (from..end.min(calldata.len())).step_by(32) {
+            let word = self.desk.bytes.word(calldata, at).unwrap_or_default();
+            self.note_word(at, word);
+        }
     }
 
     /// Appends bytes of a word, or the promise of them.

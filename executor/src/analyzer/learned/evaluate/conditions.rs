@@ -1,6 +1,6 @@
 //! Conditions: which actions of a call are done?
 
-use super::{Evaluator, Here, StateView};
+use super::{Evaluator, Extent, Here, StateView};
 use crate::analyzer::learned::program::{Action, Condition, Part};
 
 impl<V: StateView> Evaluator<'_, V> {
@@ -9,6 +9,8 @@ impl<V: StateView> Evaluator<'_, V> {
         match action.condition {
             Condition::Always => return true,
             _ if self.is_cautious && !action.usually => return false,
+            // An edge too many costs less than to work out whether it is there.
+            _ if self.extent == Extent::Contended && action.usually => return true,
             Condition::Literals(literals) => {
                 if let Some(hold) = self.literals(here, literals) {
                     return hold;

@@ -30,8 +30,7 @@ impl<V: StateView> Evaluator<'_, V> {
         let pays = call.instruction == CALL && value.is_some_and(|value| !value.is_zero());
         self.desk.access(id, StateLocation::Account(to), pays);
         let frame = &self.frames[here.frame];
-        let (CallInputs { this, caller, value: own_value, .. }, depth) =
-            (frame.inputs, frame.depth);
+        let (own @ CallInputs { this, .. }, depth) = (frame.inputs, frame.depth);
         if pays {
             self.desk.access(id, StateLocation::Account(this), true);
         }
@@ -42,9 +41,15 @@ impl<V: StateView> Evaluator<'_, V> {
         let view = &mut *self.view;
         let code = self.resolver.code(to, || view.code(to))?;
         let inputs = match call.instruction {
-            DELEGATECALL => CallInputs { code, this, caller, value: own_value, calldata },
-            CALLCODE => CallInputs { code, this, caller: this, value, calldata },
-            _ => CallInputs { code, this: to, caller: this, value, calldata },
+            DELEGATECALL => CallInputs { code, calldata, ..own },
+            instruction => CallInputs {
+                code,
+                this: if instruction == CALLCODE { this } else { to },
+                caller: this,
+                value,
+                calldata,
+                is_of_transaction: false,
+            },
         };
         self.settle(calldata, 0..calldata.len().min(4));
         let selector = self.desk.bytes.selector(calldata)?;

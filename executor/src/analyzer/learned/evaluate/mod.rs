@@ -14,6 +14,7 @@
 mod bytes;
 mod conditions;
 mod inner_calls;
+mod paths;
 mod values;
 
 use super::{
@@ -29,6 +30,7 @@ use super::{
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use multilane_state::StateLocation;
+pub(super) use paths::Path;
 use revm::{context::TxEnv, state::Bytecode};
 use std::sync::Arc;
 
@@ -88,6 +90,17 @@ pub(super) struct CallInputs {
     pub(super) caller: Address,
     pub(super) value: Option<U256>,
     pub(super) calldata: ByteRun,
+    /// Whether caller and value are those of the transaction.
+    pub(super) is_of_transaction: bool,
+}
+
+/// How much of what a transaction accesses is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Everything.
+    Everything,
+    /// What transactions have been seen to contend for, and nothing that does not lead there.
+    Contended,
 }
 
 /// Calls of one transaction that are followed.
@@ -104,6 +117,7 @@ pub(super) struct Evaluator<'a, V> {
     surroundings: Surroundings,
     /// All calls, those that have ended included.
     frames: Vec<Frame>,
+    pub(super) extent: Extent,
     /// Whether only what is usual is expected, because finer predictions have failed.
     pub(super) is_cautious: bool,
     steps: usize,
@@ -160,6 +174,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             view,
             surroundings,
             frames: Vec::new(),
+            extent: Extent::Everything,
             is_cautious: false,
             steps: 0,
             demands: 0,
@@ -184,22 +199,34 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     ) -> Option<ByteRun> {
         let program = &*resolved.program;
         let here = self.enter(resolved, inputs, id, depth)?;
+        let wanted = match self.extent {
+            Extent::Everything => u128::MAX,
+            Extent::Contended => resolved.contended,
+        };
         let mut output = None;
         for action in &program.actions {
-            if !self.is_done(here, action) {
+            // What a call returns is not worked out before somebody looks at it. Nobody looks at
+            // what the transaction returns.
+            let is_wanted = match action.deed {
+                Deed::Output(_) => depth > 0,
+                _ => wanted >> action.site & 1 == 1,
+            };
+            if !is_wanted || !self.is_done(here, action) {
                 continue;
             }
             match action.deed {
                 Deed::Slot(slot, note) => {
                     if let Some(slot) = self.value(here, slot) {
-                        let at = self.slot(here, slot, false);
+                        let at = self.slot(here, slot, action.site, false);
                         if let Some(note) = note {
                             let notes = self.frames[here.frame].notes;
                             self.desk.notes[notes + usize::from(note)] = Some(at);
                         }
                     }
                 }
-                Deed::Write { slot, note, value } => self.write(here, slot, note, value),
+                Deed::Write { slot, note, value } => {
+                    self.write(here, slot, (note, value, action.site));
+                }
                 Deed::Account(address) => {
                     if let Some(address) = self.value(here, address) {
                         self.account(here, to_address(address), false);
@@ -265,22 +292,29 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         Some(Here { program, frame, registers })
     }
 
-    fn write(&mut self, here: Here<'_>, slot: Operand, note: Option<u16>, value: Option<Operand>) {
+    fn write(
+        &mut self,
+        here: Here<'_>,
+        slot: Operand,
+        (note, value, site): (Option<u16>, Option<Operand>, u8),
+    ) {
         let Some(slot) = self.value(here, slot) else { return };
         let frame = &self.frames[here.frame];
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
         let is_followed = self.view.is_followed(frame.inputs.this, slot);
         let stored =
             is_followed.then(|| value.map_or(Bits::UNKNOWN, |value| self.bits(here, value)));
-        let at = note.unwrap_or_else(|| self.slot(here, slot, true));
+        let at = note.unwrap_or_else(|| self.slot(here, slot, site, true));
         let access = &mut self.desk.accesses[at];
         (access.writes, access.stored) = (true, stored);
     }
 
     /// Notes an access to a slot. Gives its position.
-    fn slot(&mut self, here: Here<'_>, slot: U256, writes: bool) -> usize {
+    fn slot(&mut self, here: Here<'_>, slot: U256, site: u8, writes: bool) -> usize {
         let Frame { id, inputs, .. } = &self.frames[here.frame];
-        self.desk.access(*id, StateLocation::Slot(inputs.this, slot), writes)
+        let at = self.desk.access(*id, StateLocation::Slot(inputs.this, slot), writes);
+        self.desk.accesses[at].site = Some(site);
+        at
     }
 
     fn account(&mut self, here: Here<'_>, address: Address, writes: bool) {

@@ -1,12 +1,13 @@
 //! Values: the registers of a call, computed when they are asked for.
 
-use super::{CallInputs, Evaluator, Here, StateView};
+use super::{Evaluator, Here, StateView};
 use crate::analyzer::learned::{
     arithmetic::compute,
     bits::Bits,
     code_shape::immutable_at,
     desk::Register,
     expression::Environment,
+    memo::Question,
     program::{Operand, Step},
 };
 use alloy_primitives::{Address, U256};
@@ -97,7 +98,7 @@ impl<V: StateView> Evaluator<'_, V> {
 
     fn compute(&mut self, here: Here<'_>, step: &Step) -> Option<U256> {
         match *step {
-            Step::Environment(fact) => self.fact(&self.frames[here.frame].inputs, fact),
+            Step::Environment(fact) => self.fact(here, fact),
             Step::Immutable(position) => {
                 let code = self.resolver.bytecode(self.frames[here.frame].inputs.code);
                 immutable_at(code.original_byte_slice(), position as usize)
@@ -146,17 +147,30 @@ impl<V: StateView> Evaluator<'_, V> {
         }
     }
 
-    fn fact(&self, inputs: &CallInputs, fact: Environment) -> Option<U256> {
+    fn fact(&mut self, here: Here<'_>, fact: Environment) -> Option<U256> {
         let number = |address: Address| U256::from_be_bytes(address.into_word().0);
-        match fact {
-            Environment::This => Some(number(inputs.this)),
-            Environment::Caller => Some(number(inputs.caller)),
-            Environment::Value => inputs.value,
-            Environment::Origin => Some(number(self.surroundings.origin)),
-            Environment::Beneficiary => Some(number(self.surroundings.beneficiary)),
-            Environment::Timestamp => Some(self.surroundings.timestamp),
-            Environment::Number => Some(self.surroundings.number),
-            Environment::CalldataSize => Some(U256::from(inputs.calldata.len())),
+        let inputs = self.frames[here.frame].inputs;
+        let (value, question) = match fact {
+            Environment::This => (number(inputs.this), None),
+            Environment::Caller => {
+                let is_asked = inputs.is_of_transaction;
+                (number(inputs.caller), is_asked.then_some(Question::Caller))
+            }
+            Environment::Value => {
+                (inputs.value?, inputs.is_of_transaction.then_some(Question::Value))
+            }
+            Environment::Origin => (number(self.surroundings.origin), Some(Question::Caller)),
+            Environment::Beneficiary => (number(self.surroundings.beneficiary), None),
+            Environment::Timestamp => (self.surroundings.timestamp, None),
+            Environment::Number => (self.surroundings.number, None),
+            Environment::CalldataSize => {
+                let is_asked = inputs.calldata.is_first();
+                (U256::from(inputs.calldata.len()), is_asked.then_some(Question::CalldataSize))
+            }
+        };
+        if let Some(question) = question {
+            self.desk.asked.push((question, value));
         }
+        Some(value)
     }
 }

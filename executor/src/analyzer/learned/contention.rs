@@ -1,0 +1,235 @@
+//! Contention: at which sites do transactions get in each other's way?
+//!
+//! To know what a transaction conflicts with, nobody has to know everything that it accesses. A swap
+//! changes two balances and the pool's reserves; whoever else trades there changes the same three,
+//! so one of them is enough to tell, and the cheapest one to work out will do.
+//!
+//! So after a block those slots are looked at that one transaction wrote soon after another. Of the
+//! sites of their templates as few are marked as *contended* as make the two predictions meet, with
+//! the calls that lead there. Predictions for execution evaluate those sites alone, and only in
+//! functions where that is worth it ([`Traffic`](super::traffic)).
+//!
+//! What is looked at is the committed writes, which do not depend on how the block was executed.
+//!
+//! *Must not know*: schedules.
+
+use super::{
+    evaluate::Path, forecaster::LearnedPrediction, predictor::ProfilePredictor, view::Slot,
+};
+use crate::source::StateSource;
+use alloy_primitives::{
+    Address,
+    map::{HashMap, HashSet},
+};
+use multilane_state::{TxIndex, multi_version::Rewrite};
+use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind};
+use std::sync::Arc;
+
+/// How many transactions apart two writes of a slot are at most for one to be in the other's way:
+/// those that run at the same time are about as far apart.
+pub(crate) const NEAR: usize = 32;
+
+/// Pairs of one block that are looked at, and those that end with the same call.
+const PAIRS_MAX: usize = 256;
+const PAIRS_PER_FUNCTION: usize = 32;
+
+/// A called account and a selector.
+type Function = (Address, Option<[u8; 4]>);
+
+/// A conflict that was foreseen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Foreseen {
+    pub(crate) earlier: TxIndex,
+    pub(crate) later: TxIndex,
+    /// Whether nothing but the profile says so.
+    pub(crate) is_learned: bool,
+}
+
+/// For each transaction, which of those shortly before it come before it in any case: by bits, the
+/// distance away.
+struct Order(Vec<u64>);
+
+impl Order {
+    /// What conflicts impose, which are ordered by their later end.
+    fn of(transactions: usize, conflicts: impl Iterator<Item = Foreseen>) -> Self {
+        let mut before = vec![0_u64; transactions];
+        for Foreseen { earlier, later, .. } in conflicts {
+            let distance = later.get() - earlier.get();
+            if distance <= NEAR {
+                // What comes before the earlier one comes before the later one as well.
+                before[later.get()] |= (before[earlier.get()] | 1) << distance;
+            }
+        }
+        Self(before)
+    }
+
+    fn has(&self, pair: &Pair) -> bool {
+        let distance = pair.writer.get() - pair.before.get();
+        self.0[pair.writer.get()] >> distance & 1 == 1
+    }
+}
+
+/// A transaction that has written what an earlier one wrote.
+struct Pair {
+    before: TxIndex,
+    writer: TxIndex,
+    slots: Vec<Slot>,
+}
+
+/// The pairs that rewrites amount to, ordered by the later one.
+fn pairs(rewrites: &[Rewrite<'_>]) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut begun = 0;
+    for Rewrite { before, writer, slot } in rewrites {
+        if pairs.get(begun).is_some_and(|pair| pair.writer != *writer) {
+            begun = pairs.len();
+        }
+        let slot = (slot.address(), slot.slot());
+        match pairs[begun..].iter_mut().find(|pair| pair.before == *before) {
+            Some(pair) => pair.slots.push(slot),
+            None => pairs.push(Pair { before: *before, writer: *writer, slots: vec![slot] }),
+        }
+    }
+    pairs
+}
+
+fn function(tx: &TxEnv) -> Option<Function> {
+    match tx.kind() {
+        TxKind::Call(to) => Some((to, tx.input().first_chunk().copied())),
+        TxKind::Create => None,
+    }
+}
+
+/// What happened in a block that was executed.
+pub(super) struct Block<'b> {
+    pub(super) transactions: &'b [TxEnv],
+    /// What was predicted, by transaction; empty if nothing was.
+    pub(super) predictions: &'b [Option<Arc<LearnedPrediction>>],
+    pub(super) rewrites: &'b [Rewrite<'b>],
+    /// The conflicts that were foreseen, ordered by their later end.
+    pub(super) foreseen: &'b [Foreseen],
+}
+
+impl Block<'_> {
+    /// Counts calls that were in each other's way, and marks sites by which that would have been
+    /// known. `may_evaluate` is asked before each pair of transactions.
+    pub(super) fn contend<S: StateSource>(
+        &self,
+        predictor: &mut ProfilePredictor<'_, S>,
+        mut may_evaluate: impl FnMut() -> bool,
+    ) {
+        let pairs = pairs(self.rewrites);
+        let [inferred, all] = [false, true].map(|with_learned| {
+            let conflicts =
+                self.foreseen.iter().filter(|conflict| with_learned || !conflict.is_learned);
+            Order::of(self.transactions.len(), conflicts.copied())
+        });
+        let in_the_way = pairs.iter().filter(|pair| !inferred.has(pair));
+        self.count(in_the_way.map(|pair| pair.writer).collect(), predictor);
+        let profile = predictor.profile();
+        let mut evaluated: HashMap<Function, usize> = HashMap::default();
+        for pair in pairs.iter().filter(|pair| !all.has(pair)).take(PAIRS_MAX) {
+            let [before, writer] =
+                [pair.before, pair.writer].map(|index| &self.transactions[index.get()]);
+            let Some(called) = function(writer) else { continue };
+            let evaluated = evaluated.entry(called).or_default();
+            if *evaluated == PAIRS_PER_FUNCTION || !predictor.is_dense(writer) {
+                continue;
+            }
+            if !may_evaluate() {
+                return;
+            }
+            *evaluated += 1;
+            let ways = [before, writer].map(|tx| predictor.paths(tx, &pair.slots));
+            let meetings = meetings(&ways);
+            let is_known = |meeting: &[&Path; 2]| {
+                meeting.iter().all(|path| profile.templates.are_contended(path))
+            };
+            if !meetings.iter().any(is_known)
+                && let Some(cheapest) =
+                    meetings.iter().min_by_key(|ways| ways[0].len() + ways[1].len())
+            {
+                cheapest.iter().for_each(|path| profile.contend(path));
+            }
+        }
+    }
+
+    /// Counts calls by function, and those in the way of others.
+    fn count<S: StateSource>(
+        &self,
+        in_the_way: HashSet<TxIndex>,
+        predictor: &mut ProfilePredictor<'_, S>,
+    ) {
+        let mut counts: HashMap<Function, ([u32; 2], usize)> = HashMap::default();
+        for (index, tx) in
+            self.transactions.iter().enumerate().filter(|(_, tx)| !tx.input().is_empty())
+        {
+            let Some(called) = function(tx) else { continue };
+            let ([calls, conflicts], _) = counts.entry(called).or_insert(([0; 2], index));
+            *calls += 1;
+            *conflicts += u32::from(in_the_way.contains(&TxIndex::new(index)));
+        }
+        for ([calls, conflicts], example) in counts.into_values() {
+            let predicted = self.predictions.get(example).and_then(Option::as_ref);
+            // Where nothing is in the way nobody has to know the code that was called.
+            let key = match predicted {
+                Some(prediction) => Some(prediction.key),
+                None if conflicts > 0 => predictor.key(&self.transactions[example]),
+                None => None,
+            };
+            let traffic = key.and_then(|key| predictor.profile().templates.traffic(&key));
+            if let Some(traffic) = traffic {
+                traffic.note(calls, conflicts);
+            }
+        }
+    }
+}
+
+/// The ways in which two transactions come to the same slot.
+fn meetings(ways: &[Vec<(Slot, Path)>; 2]) -> Vec<[&Path; 2]> {
+    let [before, writer] = ways;
+    let meets = |(slot, path)| {
+        let others = before.iter().filter(move |(other, _)| other == slot);
+        others.map(move |(_, other)| [other, path])
+    };
+    writer.iter().flat_map(|(slot, path)| meets((slot, path))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::U256;
+    use multilane_state::multi_version::MultiVersionState;
+
+    fn foreseen(earlier: usize, later: usize) -> Foreseen {
+        Foreseen { earlier: TxIndex::new(earlier), later: TxIndex::new(later), is_learned: false }
+    }
+
+    #[test]
+    fn what_is_ordered_by_others_is_ordered() {
+        let conflicts = [foreseen(0, 1), foreseen(1, 4), foreseen(2, 40), foreseen(9, 40)];
+        let order = Order::of(41, conflicts.into_iter());
+        let has = |before, writer| {
+            let [before, writer] = [before, writer].map(TxIndex::new);
+            order.has(&Pair { before, writer, slots: Vec::new() })
+        };
+        assert!(has(0, 1) && has(1, 4) && has(0, 4) && has(9, 40));
+        assert!(!has(1, 3) && !has(2, 4) && !has(8, 40));
+    }
+
+    #[test]
+    fn rewrites_of_the_same_two_transactions_are_a_pair() {
+        let state = MultiVersionState::with_capacity(1, 3);
+        let slots = [0_u64, 1, 2].map(|key| state.slot(Address::ZERO, U256::from(key)));
+        let rewrite = |before, writer, slot: usize| Rewrite {
+            before: TxIndex::new(before),
+            writer: TxIndex::new(writer),
+            slot: slots[slot],
+        };
+        let pairs =
+            pairs(&[rewrite(0, 5, 0), rewrite(1, 5, 1), rewrite(0, 5, 2), rewrite(0, 6, 0)]);
+        let sizes =
+            pairs.iter().map(|pair| (pair.before.get(), pair.writer.get(), pair.slots.len()));
+        assert!(sizes.eq([(0, 5, 2), (1, 5, 1), (0, 6, 1)]));
+    }
+}

@@ -1,0 +1,191 @@
+//! The prediction of one transaction, on any view of state.
+//!
+//! *Must not know*: where state comes from, or what predictions are for.
+
+use super::{
+    bits::Bits,
+    desk::{Access, Desk},
+    evaluate::{CallInputs, Evaluator, Extent, LearnedAccess, Path, StateView, Surroundings},
+    explore::UnknownCall,
+    memo::Question,
+    profile::{Profile, Resolved},
+    resolver::{CodeId, Resolver},
+    template::TemplateKey,
+    view::Slot,
+};
+use alloy_evm::EvmEnv;
+use alloy_primitives::U256;
+use multilane_state::StateLocation;
+use revm::{
+    context::TxEnv,
+    context_interface::Transaction,
+    primitives::{HashMap, TxKind},
+};
+use std::sync::Arc;
+
+/// What a transaction is expected to access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LearnedPrediction {
+    /// Each location once, in no particular order.
+    pub accesses: Vec<LearnedAccess>,
+    /// Inner calls that no template is known for.
+    pub unknown_calls: usize,
+    /// Samples that the template of the called function was made from.
+    pub samples: u32,
+    pub(super) key: TemplateKey,
+    /// Whether the template has not proved itself yet, or was wrong lately.
+    pub(super) is_doubted: bool,
+}
+
+/// Predicts transactions by what a [`Profile`] has learned.
+#[derive(Debug)]
+pub(super) struct Forecaster<'a, V> {
+    pub(super) profile: &'a Profile,
+    pub(super) env: &'a EvmEnv,
+    pub(super) view: V,
+    resolver: Resolver,
+    desk: Desk,
+    /// Positions in the prediction in the making.
+    kept: HashMap<StateLocation, usize>,
+}
+
+/// What came of an evaluation, beside the accesses that are on the desk.
+struct Evaluated {
+    prediction: LearnedPrediction,
+    explorable: Vec<UnknownCall>,
+    /// How the slots that were asked about are come to.
+    paths: Vec<(Slot, Path)>,
+}
+
+/// A prediction, and what it leads to.
+#[derive(Debug)]
+pub(super) struct Forecast {
+    pub(super) prediction: LearnedPrediction,
+    /// What is stored where that is of interest, as far as it is known.
+    pub(super) stored: Vec<(Slot, Bits)>,
+    /// Functions that nobody has called, if somebody would explore them.
+    pub(super) explorable: Vec<UnknownCall>,
+}
+
+impl<'a, V: StateView> Forecaster<'a, V> {
+    pub(super) fn new(profile: &'a Profile, env: &'a EvmEnv, view: V) -> Self {
+        Self {
+            profile,
+            env,
+            view,
+            resolver: Resolver::default(),
+            desk: profile.take_desk(),
+            kept: HashMap::default(),
+        }
+    }
+
+    /// What a transaction is expected to access, to some `extent`. `explores` says whether functions
+    /// are wanted that nobody has called. `None` if it calls nothing that has been learned.
+    pub(super) fn forecast(
+        &mut self,
+        tx: &TxEnv,
+        extent: Extent,
+        explores: bool,
+    ) -> Option<Forecast> {
+        let Evaluated { mut prediction, explorable, .. } =
+            self.evaluate(tx, extent, explores, &[])?;
+        self.gather(&mut prediction.accesses);
+        Some(Forecast { prediction, stored: stored(&self.desk).collect(), explorable })
+    }
+
+    /// How a transaction comes to those of some slots that it is expected to access.
+    pub(super) fn paths(&mut self, tx: &TxEnv, slots: &[Slot]) -> Vec<(Slot, Path)> {
+        let evaluated = self.evaluate(tx, Extent::Everything, false, slots);
+        evaluated.map(|evaluated| evaluated.paths).unwrap_or_default()
+    }
+
+    /// The code that a transaction calls, and the program of the function.
+    pub(super) fn resolve(&mut self, tx: &TxEnv) -> Option<(CodeId, Arc<Resolved>)> {
+        let TxKind::Call(to) = tx.kind() else { return None };
+        let Self { profile, view, resolver, .. } = self;
+        resolver.keep_up_with(&profile.templates);
+        let code = resolver.code(to, || view.code(to))?;
+        let selector = tx.input().first_chunk().copied();
+        Some((code, resolver.program(&profile.templates, code, selector)?))
+    }
+
+    /// Evaluates the called function's program. The accesses are left on the desk.
+    fn evaluate(
+        &mut self,
+        tx: &TxEnv,
+        extent: Extent,
+        explores: bool,
+        asked: &[Slot],
+    ) -> Option<Evaluated> {
+        let (code, resolved) = self.resolve(tx)?;
+        let TxKind::Call(to) = tx.kind() else { return None };
+        let Self { profile, env, view, resolver, desk, .. } = self;
+        let mut prediction = LearnedPrediction {
+            accesses: Vec::new(),
+            unknown_calls: 0,
+            samples: resolved.samples,
+            key: resolved.key,
+            is_doubted: resolved.is_doubted,
+        };
+        desk.clear();
+        let is_contended = resolved.contended != 0 && resolved.is_dense;
+        if extent == Extent::Contended && !is_contended {
+            return Some(Evaluated { prediction, explorable: Vec::new(), paths: Vec::new() });
+        }
+        let inputs = CallInputs {
+            code,
+            this: to,
+            caller: tx.caller(),
+            value: Some(tx.value()),
+            calldata: desk.bytes.run(tx.input())?,
+            is_of_transaction: true,
+        };
+        let surroundings = Surroundings::of(env, tx);
+        let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
+        evaluator.is_cautious = resolved.is_unreliable;
+        evaluator.explores = explores;
+        evaluator.extent = extent;
+        evaluator.transaction(&resolved, inputs);
+        let paths = evaluator.paths(asked);
+        let Evaluator { unknown_calls, explorable, .. } = evaluator;
+        if extent == Extent::Everything {
+            desk.account(tx.caller(), true);
+            desk.account(to, !tx.value().is_zero());
+        }
+        prediction.unknown_calls = unknown_calls;
+        Some(Evaluated { prediction, explorable, paths })
+    }
+
+    /// What was asked about the transaction of the last forecast, in order, and the answers.
+    pub(super) fn asked(&self) -> &[(Question, U256)] {
+        &self.desk.asked
+    }
+
+    /// Gathers the accesses from the desk, each location once.
+    fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
+        let Self { desk, kept, .. } = self;
+        kept.clear();
+        for Access { location, writes, .. } in desk.accesses() {
+            let at = *kept.entry(*location).or_insert_with(|| {
+                accesses.push(LearnedAccess { location: *location, writes: false });
+                accesses.len() - 1
+            });
+            accesses[at].writes |= writes;
+        }
+    }
+}
+
+/// What a prediction says of stored values that are of interest.
+fn stored(desk: &Desk) -> impl Iterator<Item = (Slot, Bits)> + '_ {
+    desk.accesses().filter_map(|access| match access.location {
+        StateLocation::Slot(address, slot) => Some(((address, slot), access.stored?)),
+        _ => None,
+    })
+}
+
+impl<V> Drop for Forecaster<'_, V> {
+    fn drop(&mut self) {
+        self.profile.put_desk(std::mem::take(&mut self.desk));
+    }
+}
