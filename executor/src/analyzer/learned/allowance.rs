@@ -12,22 +12,21 @@ pub(super) struct Allowance {
     gas: AtomicI64,
     /// Gas that a block uses for one unit of gas to learn with.
     share: u64,
+    /// What there is in advance, and what can be saved up.
+    gas_max: i64,
 }
 
-/// What there is in advance, and what can be saved up, in gas.
-const GAS_MAX: i64 = 8_000_000;
-
 impl Allowance {
-    /// One unit of gas for each `share` that blocks use.
-    pub(super) const fn new(share: u64) -> Self {
-        Self { gas: AtomicI64::new(GAS_MAX), share }
+    /// One unit of gas for each `share` that blocks use, and `gas_max` in advance and at most.
+    pub(super) const fn new(share: u64, gas_max: i64) -> Self {
+        Self { gas: AtomicI64::new(gas_max), share, gas_max }
     }
 
     /// Adds what a block allows for.
     pub(super) fn earn(&self, block_gas: u64) {
-        let earned = i64::try_from(block_gas / self.share).unwrap_or(GAS_MAX);
+        let earned = i64::try_from(block_gas / self.share).unwrap_or(self.gas_max);
         // Relaxed, here and below: nothing but how much is learned depends on it.
-        let add = |gas: i64| Some(gas.saturating_add(earned).min(GAS_MAX));
+        let add = |gas: i64| Some(gas.saturating_add(earned).min(self.gas_max));
         let _ = self.gas.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
@@ -50,7 +49,8 @@ mod tests {
 
     #[test]
     fn what_is_taken_has_to_be_earned() {
-        let allowance = Allowance::new(100);
+        const GAS_MAX: i64 = 8_000_000;
+        let allowance = Allowance::new(100, GAS_MAX);
         assert!(allowance.take(GAS_MAX as u64 + 1_000));
         assert!(!allowance.take(1));
         allowance.earn(100_000);

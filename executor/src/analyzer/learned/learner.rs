@@ -11,6 +11,7 @@ use super::{
     profile::Profile,
     record::Sample,
     replay::{StateBefore, replay},
+    verdict::Verdict,
 };
 use crate::{parallel_map::parallel_map_with, source::StateSource, workers::Workers};
 use alloy_evm::EvmEnv;
@@ -29,9 +30,11 @@ use std::{
     sync::Arc,
 };
 
-/// Transactions with the same call that are studied in one block, and lessons on them.
+/// Transactions with the same call that are studied in one block.
 const STUDIED_PER_FUNCTION: usize = 64;
-const LESSONS_PER_FUNCTION: usize = 32;
+/// Lessons on the same call at a time, and how many times.
+const LESSONS_PER_ROUND: usize = 4;
+const ROUNDS_MAX: usize = 8;
 /// Transactions that are compared with the same template, if it has not proved itself.
 const REVIEWED_PER_FUNCTION: usize = 32;
 
@@ -150,41 +153,58 @@ impl<'a> Learner<'a> {
 
     /// Compares what was studied with the templates. Where they differ the transaction is repeated,
     /// and what that teaches is taken in: in block order, so that the same blocks teach the same.
+    ///
+    /// A few lessons on a function are taken at a time: most others are none after that.
     fn take_lessons(&self, workers: Workers<'_>) {
-        let is_paid = |studied: &&Studied| self.profile.reviews.take(studied.gas);
-        let reviewed: Vec<&Studied> = self.studied.iter().take_while(is_paid).collect();
-        let review = |(): &mut (), _, studied: &&Studied| guarded(|| self.is_lesson(studied));
-        let own = || ();
-        let is_lesson = parallel_map_with(workers, PARALLEL_FROM, &reviewed, own, review);
-        let mut taken: HashMap<_, usize> = HashMap::default();
-        let lessons = reviewed.into_iter().zip(is_lesson).filter(|(_, is_lesson)| *is_lesson);
-        let lessons: Vec<&Studied> = lessons
-            .map(|(studied, _)| studied)
-            .filter(|studied| {
+        let mut open: Vec<&Studied> = self.studied.iter().collect();
+        for _ in 0..ROUNDS_MAX {
+            let mut taken: HashMap<_, usize> = HashMap::default();
+            let is_later = |studied: &&Studied| {
                 let taken = taken.entry(call(&self.transactions[studied.index])).or_default();
                 *taken += 1;
-                *taken <= LESSONS_PER_FUNCTION
+                *taken > LESSONS_PER_ROUND
+            };
+            let (later, now): (Vec<_>, Vec<_>) =
+                self.review(workers, &open).into_iter().partition(is_later);
+            let is_paid = |studied: &&Studied| self.profile.lessons.take(studied.gas);
+            let lessons: Vec<&Studied> = now.into_iter().take_while(is_paid).collect();
+            if lessons.is_empty() {
+                break;
+            }
+            self.teach(workers, &lessons);
+            open = later;
+        }
+    }
+
+    /// Those that did something that their template does not say, given what they found.
+    fn review<'s>(&self, workers: Workers<'_>, studied: &[&'s Studied]) -> Vec<&'s Studied> {
+        let is_paid = |studied: &&&Studied| self.profile.reviews.take(studied.gas);
+        let reviewed: Vec<&Studied> = studied.iter().take_while(is_paid).copied().collect();
+        let review = |(): &mut (), _, Studied { index, changes, .. }: &&Studied| {
+            guarded(|| {
+                let before = StateBefore::of(changes, &self.profile.shapes);
+                let mut forecaster = Forecaster::new(self.profile, self.env, before);
+                let tx = &self.transactions[*index];
+                let forecast = forecaster.forecast(tx, Extent::Everything, false);
+                forecast.map(|forecast| Verdict::of(&forecast.prediction, changes))
             })
-            .take_while(|studied| self.profile.lessons.take(studied.gas))
-            .collect();
+        };
+        let verdicts = parallel_map_with(workers, PARALLEL_FROM, &reviewed, || (), review);
+        let reviewed = reviewed.into_iter().zip(verdicts);
+        let lessons = reviewed.filter(|(_, verdict)| self.profile.take_verdict(verdict.as_ref()));
+        lessons.map(|(studied, _)| studied).collect()
+    }
+
+    fn teach(&self, workers: Workers<'_>, lessons: &[&Studied]) {
         let repeat = |(): &mut (), _, studied: &&Studied| {
             let tx = &self.transactions[studied.index];
             guarded(|| study(self.profile, self.env, tx, &studied.changes))
         };
-        let samples = parallel_map_with(workers, 2, &lessons, own, repeat);
-        for (studied, samples) in lessons.into_iter().zip(samples) {
+        let samples = parallel_map_with(workers, 2, lessons, || (), repeat);
+        for (studied, samples) in lessons.iter().zip(samples) {
             let tx = &self.transactions[studied.index];
             guarded(|| take_in(self.profile, self.env, tx, &studied.changes, &samples));
         }
-    }
-
-    /// Whether a transaction did anything that its template does not say, given what it found.
-    fn is_lesson(&self, Studied { index, changes, .. }: &Studied) -> bool {
-        let before = StateBefore::of(changes, &self.profile.shapes);
-        let mut forecaster = Forecaster::new(self.profile, self.env, before);
-        let tx = &self.transactions[*index];
-        let forecast = forecaster.forecast(tx, Extent::Everything, false);
-        self.profile.review(forecast.as_ref().map(|forecast| &forecast.prediction), changes)
     }
 }
 

@@ -44,6 +44,7 @@ mod replay;
 mod resolver;
 mod template;
 mod traffic;
+mod verdict;
 mod view;
 
 pub use codec::ProfileError;

@@ -11,7 +11,7 @@ use super::{
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
     desk::Desk,
-    evaluate::{CallInputs, Evaluator, LearnedAccess, Path, StateView, Surroundings},
+    evaluate::{CallInputs, Evaluator, Path, StateView, Surroundings},
     explore::would_write,
     forecaster::LearnedPrediction,
     learner::teach,
@@ -21,13 +21,13 @@ use super::{
     resolver::Resolver,
     template::{Template, TemplateKey},
     traffic::Traffic,
+    verdict::Verdict,
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
-use alloy_primitives::{Address, B256, U256, map::HashMap};
+use alloy_primitives::{Address, B256, U256};
 use core::fmt;
 use dashmap::{DashMap, DashSet};
-use multilane_state::StateLocation;
 use revm::{context::TxEnv, state::EvmState};
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
@@ -186,14 +186,18 @@ const BYTES_MAX: usize = 64 << 20;
 const PROVEN_FROM: u32 = 4;
 /// One, in fixed point.
 const PRECISION_ONE: u32 = 1 << 16;
-/// Gas that blocks use for one unit of gas to review with. A review takes less than an execution.
-const REVIEW_SHARE: u64 = 64;
+/// Gas that blocks use for one unit of gas to review with. A review takes half as long as the
+/// execution at most.
+const REVIEW_SHARE: u64 = 32;
 /// Gas that blocks use for one unit of gas to learn, and to explore, with. A lesson takes about ten
 /// times as long as the execution that it repeats.
 const LESSON_SHARE: u64 = 1024;
 const EXPLORING_SHARE: u64 = 1024;
 /// The same for predictions of pairs of transactions, which cost about one execution.
 const COMPARING_SHARE: u64 = 256;
+/// Gas for each of these in advance, from which the first blocks are learned. Reviews, of which there
+/// are most, have more.
+const ADVANCE: i64 = 8_000_000;
 /// Of so many samples of a settled template, one is taken in.
 const SETTLED_SHARE: u32 = 8;
 /// How much of the memory is freed at once when it is used up, as a divisor.
@@ -213,10 +217,10 @@ impl Profile {
         Self {
             templates: Templates::default(),
             shapes: CodeShapes::default(),
-            reviews: Allowance::new(REVIEW_SHARE),
-            lessons: Allowance::new(LESSON_SHARE),
-            exploring: Allowance::new(EXPLORING_SHARE),
-            comparing: Allowance::new(COMPARING_SHARE),
+            reviews: Allowance::new(REVIEW_SHARE, 8 * ADVANCE),
+            lessons: Allowance::new(LESSON_SHARE, ADVANCE),
+            exploring: Allowance::new(EXPLORING_SHARE, ADVANCE),
+            comparing: Allowance::new(COMPARING_SHARE, ADVANCE),
             desks: Mutex::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
@@ -286,31 +290,18 @@ impl Profile {
 
     /// Compares what a transaction did with what was predicted. Whether there is something to
     /// [`learn`](Self::learn) from it.
-    #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
     pub fn review(&self, prediction: Option<&LearnedPrediction>, changes: &EvmState) -> bool {
-        let Some(prediction) = prediction else { return true };
-        let slot = |access: &LearnedAccess| match access.location {
-            StateLocation::Slot(address, slot) => Some(((address, slot), access.writes)),
-            _ => None,
-        };
-        let predicted: HashMap<(Address, U256), bool> =
-            prediction.accesses.iter().filter_map(slot).collect();
-        let named = predicted.len();
-        let (mut accessed, mut right, mut missed_writes) = (0, 0, 0);
-        for (address, account) in changes {
-            for (slot, value) in &account.storage {
-                let writes = predicted.get(&(*address, *slot));
-                accessed += 1;
-                right += usize::from(writes.is_some());
-                missed_writes += usize::from(value.is_changed() && writes != Some(&true));
-            }
+        self.take_verdict(prediction.map(|prediction| Verdict::of(prediction, changes)).as_ref())
+    }
+
+    /// Notes what came of a prediction, if there was one. Whether there is something to learn.
+    pub(super) fn take_verdict(&self, verdict: Option<&Verdict>) -> bool {
+        let Some(verdict) = verdict else { return true };
+        self.templates.rate(&verdict.key, verdict.named, verdict.right);
+        if verdict.is_right {
+            self.templates.confirm(&verdict.key);
         }
-        self.templates.rate(&prediction.key, named, right);
-        let is_right = right == named && right == accessed && missed_writes == 0;
-        if is_right {
-            self.templates.confirm(&prediction.key);
-        }
-        !is_right
+        !verdict.is_right
     }
 
     /// Takes in what the calls of one transaction taught, inner calls first.

@@ -1,7 +1,7 @@
 //! Conditions: which actions of a call are done?
 
 use super::{Evaluator, Extent, Here, StateView};
-use crate::analyzer::learned::program::{Action, Condition, Part};
+use crate::analyzer::learned::program::{Action, Condition, Deed, Part};
 
 impl<V: StateView> Evaluator<'_, V> {
     /// Whether an action is done, by its condition.
@@ -9,8 +9,14 @@ impl<V: StateView> Evaluator<'_, V> {
         match action.condition {
             Condition::Always => return true,
             _ if self.is_cautious && !action.usually => return false,
-            // An edge too many costs less than to work out whether it is there.
-            _ if self.extent == Extent::Contended && action.usually => return true,
+            // An edge too many costs less than to work out whether it is there. Of several things
+            // that may be returned one has to be the right one.
+            _ if self.extent == Extent::Contended
+                && action.usually
+                && !matches!(action.deed, Deed::Output(_)) =>
+            {
+                return true;
+            }
             Condition::Literals(literals) => {
                 if let Some(hold) = self.literals(here, literals) {
                     return hold;
