@@ -39,7 +39,7 @@ const ROUNDS_MAX: usize = 8;
 const REVIEWED_PER_FUNCTION: usize = 32;
 
 /// Of so many transactions with a template that has proved itself, one is compared with it.
-const REVIEWED_SHARE: usize = 64;
+const REVIEWED_SHARE: usize = 256;
 
 /// Studied transactions from which on threads share the work.
 const PARALLEL_FROM: usize = 4;
