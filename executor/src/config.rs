@@ -17,6 +17,10 @@ pub struct ExecutorConfig {
     /// Whether whole blocks come with their access list (EIP-7928) before Amsterdam too. Off by
     /// default. From Amsterdam on they always do.
     pub access_lists: bool,
+    /// Threads, beside the workers, that read ahead of them what transactions are expected to need.
+    /// None by default: worth it for sources that wait (a disk, another machine), and work in vain
+    /// for state that is in memory.
+    pub prefetch_threads: usize,
 }
 
 impl ExecutorConfig {
@@ -26,6 +30,7 @@ impl ExecutorConfig {
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             allow_sequential: true,
             access_lists: false,
+            prefetch_threads: 0,
         }
     }
 
@@ -47,6 +52,14 @@ impl ExecutorConfig {
     #[must_use]
     pub const fn with_access_lists(mut self, wanted: bool) -> Self {
         self.access_lists = wanted;
+        self
+    }
+
+    /// Sets how many threads read ahead of the workers. They wait most of the time, so there may be
+    /// more of them than cores: about as many as reads that the source can answer at the same time.
+    #[must_use]
+    pub const fn with_prefetch_threads(mut self, threads: usize) -> Self {
+        self.prefetch_threads = threads;
         self
     }
 }

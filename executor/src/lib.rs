@@ -137,6 +137,7 @@ mod ordered_map;
 mod parallel_map;
 pub mod partitioner;
 mod pipeline;
+mod prefetch;
 mod receipts;
 mod scheduler;
 pub mod sequential;

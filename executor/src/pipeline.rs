@@ -15,9 +15,11 @@ use crate::{
     judgement,
     parallel_map::parallel_map,
     partitioner::ExecutionPlan,
+    prefetch::Prefetch,
     scheduler::turn_length,
     serial,
     source::StateSource,
+    source_cache::CachedSource,
     speculation::Speculation,
     stats::ExecutionMode,
     telemetry::Stage,
@@ -481,6 +483,8 @@ pub(crate) struct Execution<'run, 'block> {
     pub(crate) changes: CommittedChanges<'block>,
     /// Where the block's gas limit is to be kept.
     pub(crate) admission: Option<GasAdmission>,
+    /// Who reads ahead, if anybody does.
+    pub(crate) prefetch: Option<Prefetch<'run>>,
 }
 
 /// Hands over a final result. May end the execution early by breaking.
@@ -513,8 +517,20 @@ impl<'block> Execution<'_, 'block> {
         source: &S,
         deliver: Option<Deliver<'_>>,
     ) -> Result<End<'block>, ExecutionError> {
+        let Some(prefetch) = self.prefetch else { return self.execute(planned, source, deliver) };
+        let source = &CachedSource::new(source);
+        prefetch
+            .beside(source, self.env, self.transactions, || self.execute(planned, &source, deliver))
+    }
+
+    fn execute<S: StateSource>(
+        self,
+        planned: &mut Planned,
+        source: &S,
+        deliver: Option<Deliver<'_>>,
+    ) -> Result<End<'block>, ExecutionError> {
         let stage = Stage::Execute.enter();
-        let Self { workers, block, env, transactions, mut changes, admission } = self;
+        let Self { workers, block, env, transactions, mut changes, admission, .. } = self;
         if block.is_learned_from {
             changes.note_rewrites(CONTENTION_NEAR);
         }

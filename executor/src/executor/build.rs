@@ -27,7 +27,7 @@ use alloy_evm::{
     block::{BlockExecutor, BlockExecutorFactory, BlockValidationError},
     eth::{EthEvmFactory, EthTxResult},
 };
-use multilane_state::{BlockInput, BlockOutput, ChainSpec, multi_version::CommittedChanges};
+use multilane_state::{BlockInput, BlockOutput, ChainSpec};
 use revm::{
     context_interface::result::{HaltReason, ResultAndState},
     database::{State, states::bundle_state::BundleRetention},
@@ -205,14 +205,8 @@ impl ParallelExecutor {
         // Code of earlier windows is new in the block too, and travels with its accounts.
         history.codes().for_each(|(hash, code)| block.add_new_code(*hash, code, None));
         let mut planned = self.plan(&tx_envs, env, parent);
-        let execution = Execution {
-            workers: self.workers(),
-            block: &block,
-            env,
-            transactions: &tx_envs,
-            changes: CommittedChanges::default(),
-            admission: Some(admission),
-        };
+        let execution =
+            Execution { admission: Some(admission), ..self.execution(&block, env, &tx_envs) };
         let mut finals = Vec::with_capacity(window.len());
         let end = execution.stream(&mut planned, parent, &mut |_, last| {
             finals.push(last);

@@ -153,12 +153,9 @@ impl ParallelExecutor {
 
         let mut learner = self.learner(&mut planned, Some(&block), &env, &tx_envs);
         let execution = Execution {
-            workers: self.workers(),
-            block: &block,
-            env: &env,
-            transactions: &tx_envs,
             changes: executor.evm_mut().db_mut().take_changes(),
             admission: Some(GasAdmission::new(&env)),
+            ..self.execution(&block, &env, &tx_envs)
         };
         let End { mut changes, gas, results, studied, failure } = match observe {
             None => execution.run(&mut planned, source)?,

@@ -18,7 +18,6 @@ use alloy_evm::{
     block::{BlockExecutionResult, BlockExecutor},
     eth::EthTxResult,
 };
-use multilane_state::multi_version::CommittedChanges;
 use revm::{
     context::TxEnv,
     context_interface::result::{HaltReason, ResultAndState},
@@ -109,12 +108,8 @@ impl<B> ParallelExecutor<B> {
                 ControlFlow::Continue(())
             };
             let execution = Execution {
-                workers: self.workers(),
-                block: &block,
-                env: &env,
-                transactions: &tx_envs,
-                changes: CommittedChanges::default(),
                 admission: Some(GasAdmission::new(&env)),
+                ..self.execution(&block, &env, &tx_envs)
             };
             let mut end = execution.stream(&mut planned, source, &mut deliver)?;
             rewrites = end.changes.take_rewrites();

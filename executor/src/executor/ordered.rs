@@ -4,6 +4,7 @@ use super::{ParallelExecutor, final_error};
 use crate::{
     ExecutionError, ExecutionStats, StateSource, merger,
     pipeline::{BlockContext, Execution},
+    prefetch::Prefetch,
     source::Shared,
     telemetry::{self, Stage},
 };
@@ -16,7 +17,7 @@ use revm::{
     context_interface::result::{ExecutionResult, HaltReason, ResultAndState},
     database::BundleState,
 };
-use std::{error::Error, ops::ControlFlow};
+use std::{error::Error, num::NonZeroUsize, ops::ControlFlow};
 
 impl<B> ParallelExecutor<B> {
     /// Executes transactions and hands each final result to `sink`, in order, on the calling
@@ -136,6 +137,8 @@ impl<B> ParallelExecutor<B> {
             transactions,
             changes: CommittedChanges::default(),
             admission: None,
+            prefetch: NonZeroUsize::new(self.config.prefetch_threads)
+                .map(|threads| Prefetch { threads, profile: self.profile.as_deref() }),
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, U256};
 use multilane::{
-    ExecutionError, OrderedError, ParallelExecutor, Shared, StateSource, sequential,
-    verification::compare_outputs,
+    ExecutionError, ExecutorConfig, OrderedError, ParallelExecutor, Shared, StateSource,
+    sequential, verification::compare_outputs,
 };
 use revm::{
     Database,
@@ -345,4 +345,70 @@ fn waiting_for_a_slow_source_is_overlapped() {
     // 3.5 times as fast on an idle machine; a busy one may not wake everybody in time.
     assert!(times[1] * 3 < times[0] * 2, "{times:?}");
     ordered::assert_serial(&forced(4), &workload);
+}
+
+/// Threads that only read fetch most of what a slow source is asked for, each thing once, and
+/// nothing changes but who waits.
+#[test]
+fn what_is_expected_is_fetched_ahead() {
+    let _watchdog = Watchdog::new("prefetching");
+    let workload = Workload::payments(400);
+    let (env, transactions) = (workload.env(), workload.tx_envs());
+    let (expected, _) = serial::run(&env, &transactions, &workload.prestate);
+    for threads in [1, 4] {
+        let (reads, ahead) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let hook = |_| {
+            let reader = thread::current();
+            let is_ahead = reader.name().is_some_and(|name| name.contains("prefetch"));
+            reads.fetch_add(1, Ordering::Relaxed);
+            ahead.fetch_add(usize::from(is_ahead), Ordering::Relaxed);
+            thread::sleep(Duration::from_micros(100));
+            Ok(())
+        };
+        let db = Hooked { db: &workload.prestate, hook };
+        let config = ExecutorConfig::new()
+            .with_threads(threads)
+            .with_allow_sequential(false)
+            .with_prefetch_threads(8);
+        let executor = ParallelExecutor::new(config).expect("threads can be started");
+        let sink = |index: usize, result| {
+            assert_same_result(&expected[index], &result, &format!("transaction {index}"));
+            Ok::<_, Infallible>(())
+        };
+        executor
+            .execute_ordered(&env, &transactions, &Shared(&db), sink)
+            .expect("the block is valid");
+        let (reads, ahead) = (reads.into_inner(), ahead.into_inner());
+        assert!(2 * ahead > reads, "{threads} threads: {ahead} of {reads} reads");
+        assert_serial_block(&executor, &workload);
+    }
+}
+
+/// A source that fails or panics for whoever reads ahead is a source that fails or panics for an
+/// execution only where that reads as well.
+#[test]
+fn nobody_hears_of_what_was_fetched_in_vain() {
+    let _watchdog = Watchdog::new("prefetching in vain");
+    let workload = Workload::payments(100);
+    let (env, transactions) = (workload.env(), workload.tx_envs());
+    let (expected, _) = serial::run(&env, &transactions, &workload.prestate);
+    let is_ahead = || thread::current().name().is_some_and(|name| name.contains("prefetch"));
+    let failing = |read| if is_ahead() { Err(Refused(read)) } else { Ok(()) };
+    let panicking = |_| {
+        assert!(!is_ahead(), "of no use to anybody");
+        Ok(())
+    };
+    let hooks: [&(dyn Fn(Read) -> Result<(), Refused> + Sync); 2] = [&failing, &panicking];
+    for hook in hooks {
+        let db = Hooked { db: &workload.prestate, hook };
+        let config = ExecutorConfig::new().with_threads(2).with_prefetch_threads(3);
+        let executor = ParallelExecutor::new(config.with_allow_sequential(false)).unwrap();
+        let sink = |index: usize, result| {
+            assert_same_result(&expected[index], &result, &format!("transaction {index}"));
+            Ok::<_, Infallible>(())
+        };
+        executor
+            .execute_ordered(&env, &transactions, &Shared(&db), sink)
+            .expect("the block is valid");
+    }
 }

@@ -80,6 +80,13 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
         forecast.map(|forecast| forecast.prediction)
     }
 
+    /// Everything that a transaction is expected to access, without consequences for the next one,
+    /// and without exploring anything.
+    pub(crate) fn expect(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
+        let forecast = self.forecaster.forecast(tx, Extent::Everything, false);
+        forecast.map(|forecast| forecast.prediction)
+    }
+
     /// How a transaction comes to those of some slots that it is expected to access, once what it
     /// calls has been explored.
     pub(super) fn paths(&mut self, tx: &TxEnv, slots: &[Slot]) -> Vec<(Slot, Path)> {
