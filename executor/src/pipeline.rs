@@ -19,7 +19,7 @@ use crate::{
     scheduler::turn_length,
     serial,
     source::StateSource,
-    source_cache::CachedSource,
+    source_cache::{CachedSource, SourceCache},
     speculation::Speculation,
     stats::ExecutionMode,
     telemetry::Stage,
@@ -371,6 +371,8 @@ pub(crate) struct Planned {
     pub(crate) stats: ExecutionStats,
     /// What there is for a learner to compare with.
     pub(crate) predictions: BlockPredictions,
+    /// What planning has read of the source, where somebody reads ahead and would read it again.
+    pub(crate) read: Arc<SourceCache>,
 }
 
 /// Predicts, builds the graph, partitions, and judges whether threads are worth it.
@@ -386,6 +388,7 @@ pub(crate) fn plan<S: StateSource>(
     config: &ExecutorConfig,
 ) -> Planned {
     let stage = Stage::Plan.enter();
+    let read = Arc::default();
     let threads = workers.threads();
     let unplanned = |reason| Planned {
         plan: ExecutionPlan::default(),
@@ -397,6 +400,7 @@ pub(crate) fn plan<S: StateSource>(
             ..ExecutionStats::default()
         },
         predictions: BlockPredictions::default(),
+        read: Arc::default(),
     };
     let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
     let spec = env.cfg_env.spec;
@@ -423,7 +427,12 @@ pub(crate) fn plan<S: StateSource>(
                         Some(contended) => analyzer.predict_with(TxIndex::new(at), tx, contended),
                         None => analyzer.predict(TxIndex::new(at), tx),
                     };
-                    profile.predict_block((env, source), transactions, workers, predict)
+                    if config.prefetch_threads == 0 {
+                        profile.predict_block((env, source), transactions, workers, predict)
+                    } else {
+                        let source = CachedSource::over(source, Arc::clone(&read));
+                        profile.predict_block((env, &&source), transactions, workers, predict)
+                    }
                 }
                 None => {
                     let predict = |at, tx: &_| analyzer.predict(TxIndex::new(at), tx);
@@ -453,7 +462,7 @@ pub(crate) fn plan<S: StateSource>(
         plan_time: stage.elapsed(),
         ..ExecutionStats::default()
     };
-    Planned { plan, stats, predictions: BlockPredictions { learned, foreseen } }
+    Planned { plan, stats, predictions: BlockPredictions { learned, foreseen }, read }
 }
 
 /// The conflicts of a graph, with whether only the profile says so. What was learned comes last in
@@ -518,7 +527,7 @@ impl<'block> Execution<'_, 'block> {
         deliver: Option<Deliver<'_>>,
     ) -> Result<End<'block>, ExecutionError> {
         let Some(prefetch) = self.prefetch else { return self.execute(planned, source, deliver) };
-        let source = &CachedSource::new(source);
+        let source = &CachedSource::over(source, Arc::clone(&planned.read));
         prefetch
             .beside(source, self.env, self.transactions, || self.execute(planned, &source, deliver))
     }

@@ -11,15 +11,17 @@ use revm::{
     Database,
     state::{AccountInfo, Bytecode},
 };
+use std::sync::Arc;
 
 /// A source that asks another one for each thing once, as far as threads do not ask together.
 pub(crate) struct CachedSource<'a, S> {
     source: &'a S,
-    cache: Cache,
+    cache: Arc<SourceCache>,
 }
 
+/// What was read of a source.
 #[derive(Debug, Default)]
-struct Cache {
+pub(crate) struct SourceCache {
     accounts: DashMap<Address, Option<AccountInfo>>,
     slots: DashMap<(Address, U256), U256>,
     codes: DashMap<B256, Bytecode>,
@@ -28,7 +30,12 @@ struct Cache {
 
 impl<'a, S: StateSource> CachedSource<'a, S> {
     pub(crate) fn new(source: &'a S) -> Self {
-        Self { source, cache: Cache::default() }
+        Self::over(source, Arc::default())
+    }
+
+    /// With what was read of the same source before.
+    pub(crate) const fn over(source: &'a S, cache: Arc<SourceCache>) -> Self {
+        Self { source, cache }
     }
 }
 
@@ -55,7 +62,7 @@ impl<S> fmt::Debug for CachedSource<'_, S> {
 /// A handle on a [`CachedSource`].
 pub(crate) struct CachedDb<'a, DB> {
     db: DB,
-    cache: &'a Cache,
+    cache: &'a SourceCache,
 }
 
 impl<DB: Database> Database for CachedDb<'_, DB> {
