@@ -7,8 +7,8 @@ const CALLS_MIN: u32 = 16;
 /// With this many calls, older ones begin to count less.
 const CALLS_MAX: u32 = 1 << 14;
 /// Predictions are worth it if one call in so many gets in the way of another. One that does costs
-/// about one execution, and a prediction a small part of one.
-const DENSE_SHARE: u32 = 16;
+/// one execution if they meet, and a prediction that no memo knows a tenth of one.
+const DENSE_SHARE: u32 = 8;
 
 /// Calls of a function, and how many of them wrote what another transaction had just written.
 #[derive(Debug, Default)]
