@@ -372,7 +372,7 @@ pub(crate) struct Planned {
     /// What there is for a learner to compare with.
     pub(crate) predictions: BlockPredictions,
     /// What planning has read of the source, where somebody reads ahead and would read it again.
-    pub(crate) read: Arc<SourceCache>,
+    pub(crate) read: Option<Arc<SourceCache>>,
 }
 
 /// Predicts, builds the graph, partitions, and judges whether threads are worth it.
@@ -388,7 +388,7 @@ pub(crate) fn plan<S: StateSource>(
     config: &ExecutorConfig,
 ) -> Planned {
     let stage = Stage::Plan.enter();
-    let read = Arc::default();
+    let read = (config.prefetch_threads > 0).then(Arc::<SourceCache>::default);
     let threads = workers.threads();
     let unplanned = |reason| Planned {
         plan: ExecutionPlan::default(),
@@ -400,7 +400,7 @@ pub(crate) fn plan<S: StateSource>(
             ..ExecutionStats::default()
         },
         predictions: BlockPredictions::default(),
-        read: Arc::default(),
+        read: None,
     };
     let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
     let spec = env.cfg_env.spec;
@@ -427,11 +427,14 @@ pub(crate) fn plan<S: StateSource>(
                         Some(contended) => analyzer.predict_with(TxIndex::new(at), tx, contended),
                         None => analyzer.predict(TxIndex::new(at), tx),
                     };
-                    if config.prefetch_threads == 0 {
-                        profile.predict_block((env, source), transactions, workers, predict)
-                    } else {
-                        let source = CachedSource::over(source, Arc::clone(&read));
-                        profile.predict_block((env, &&source), transactions, workers, predict)
+                    match &read {
+                        None => {
+                            profile.predict_block((env, source), transactions, workers, predict)
+                        }
+                        Some(read) => {
+                            let source = CachedSource::over(source, Arc::clone(read));
+                            profile.predict_block((env, &&source), transactions, workers, predict)
+                        }
                     }
                 }
                 None => {
@@ -527,7 +530,7 @@ impl<'block> Execution<'_, 'block> {
         deliver: Option<Deliver<'_>>,
     ) -> Result<End<'block>, ExecutionError> {
         let Some(prefetch) = self.prefetch else { return self.execute(planned, source, deliver) };
-        let source = &CachedSource::over(source, Arc::clone(&planned.read));
+        let source = &CachedSource::over(source, planned.read.clone().unwrap_or_default());
         prefetch
             .beside(source, self.env, self.transactions, || self.execute(planned, &source, deliver))
     }

@@ -45,6 +45,7 @@ impl Prefetch<'_> {
         transactions: &[TxEnv],
         run: impl FnOnce() -> T,
     ) -> T {
+        // Accounts that matter where balances do not commute are fetched whatever is predicted.
         let analyzer = Analyzer::new(transactions, true);
         let round = Round {
             analyzer: &analyzer,

@@ -136,11 +136,7 @@ impl Analyzer {
         contended: &LearnedPrediction,
     ) -> AccessPrediction {
         let mut prediction = self.predict(index, tx);
-        for access in &contended.accesses {
-            if let StateLocation::Slot(..) = access.location {
-                prediction.add(PredictedLocation::State(access.location), true, true);
-            }
-        }
+        add_slots(contended, &mut prediction);
         prediction
     }
 
@@ -209,9 +205,17 @@ impl SenderNonces {
     }
 }
 
+/// A called account, and the selector if the calldata has one.
+type Function = (Address, Option<[u8; 4]>);
+
+/// The function that a transaction calls, if it is no creation.
+fn function_of(tx: &TxEnv) -> Option<Function> {
+    callee(tx).map(|to| (to, inferred::selector(tx)))
+}
+
 /// The contract and the selector of a call that has one.
 pub(crate) fn call_of(tx: &TxEnv) -> Option<(Address, [u8; 4])> {
-    callee(tx).zip(inferred::selector(tx))
+    function_of(tx).and_then(|(to, selector)| Some((to, selector?)))
 }
 
 /// The account that a transaction calls, if it is no creation.

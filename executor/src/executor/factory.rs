@@ -75,7 +75,7 @@ impl<B> ParallelExecutor<B> {
         let tx_envs = parallel_map(self.workers(), transactions, |_, tx| tx_env(tx));
         let mut planned = self.plan(&tx_envs, &env, source);
         let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
-        let block = self.context(&env, &tx_envs, source, true);
+        let block;
         let mut rewrites = Vec::new();
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             let stage = Stage::Execute.enter();
@@ -93,6 +93,7 @@ impl<B> ParallelExecutor<B> {
             planned.stats.executions = transactions.len();
             planned.stats.execution_time = stage.elapsed();
         } else {
+            block = self.context(&env, &tx_envs, source, true);
             block.seed(&executor.evm().db().cache);
             let mut deliver = |index: usize, result: ResultAndState<HaltReason>| {
                 let tx = transactions[index].inner();

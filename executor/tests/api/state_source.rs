@@ -9,6 +9,7 @@ use crate::{
     watchdog::Watchdog,
     workload::{CHOOSER, ETHER, Workload, person},
 };
+use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use multilane::{
     ExecutionError, ExecutorConfig, OrderedError, ParallelExecutor, Shared, StateSource,
@@ -16,6 +17,8 @@ use multilane::{
 };
 use revm::{
     Database,
+    context::TxEnv,
+    context_interface::result::{HaltReason, ResultAndState},
     database::{CacheDB, EmptyDB, WrapDatabaseRef},
     state::{AccountInfo, Bytecode},
 };
@@ -35,6 +38,21 @@ pub(crate) fn assert_serial_block(executor: &ParallelExecutor, workload: &Worklo
     let (output, _) = executor.execute_block(chain, input, &Shared(prestate)).unwrap();
     let differences = compare_outputs(&expected, &output);
     assert!(differences.is_empty(), "{differences:#?}");
+}
+
+/// Executes transactions over a source and compares each result with the expected one.
+#[track_caller]
+fn assert_results<S: StateSource>(
+    executor: &ParallelExecutor,
+    (env, transactions): (&EvmEnv, &[TxEnv]),
+    source: &S,
+    expected: &[ResultAndState<HaltReason>],
+) {
+    let sink = |index: usize, result| {
+        assert_same_result(&expected[index], &result, &format!("transaction {index}"));
+        Ok::<_, Infallible>(())
+    };
+    executor.execute_ordered(env, transactions, source, sink).expect("the block is valid");
 }
 
 /// A handle that cannot be shared: it counts its reads without any synchronization.
@@ -98,13 +116,7 @@ fn each_worker_opens_a_handle_of_its_own() {
             let db = WrapDatabaseRef(&workload.prestate);
             Ok::<_, Infallible>(Counting { db, reads: Cell::new(0), total: &total })
         };
-        let sink = |index: usize, result| {
-            assert_same_result(&expected[index], &result, &format!("transaction {index}"));
-            Ok::<_, Infallible>(())
-        };
-        forced(threads)
-            .execute_ordered(&env, &transactions, &source, sink)
-            .expect("the block is valid");
+        assert_results(&forced(threads), (&env, &transactions), &source, &expected);
         assert!((1..=threads).contains(&opened.into_inner()));
         assert!(total.into_inner() > 100, "the handles are closed and have counted");
     }
@@ -329,14 +341,8 @@ fn waiting_for_a_slow_source_is_overlapped() {
         };
         let db = Hooked { db: &workload.prestate, hook };
         let executor = forced(threads);
-        let sink = |index: usize, result| {
-            assert_same_result(&expected[index], &result, &format!("transaction {index}"));
-            Ok::<_, Infallible>(())
-        };
         let start = Instant::now();
-        executor
-            .execute_ordered(&env, &transactions, &Shared(&db), sink)
-            .expect("the block is valid");
+        assert_results(&executor, (&env, &transactions), &Shared(&db), &expected);
         let time = start.elapsed();
         eprintln!("sleeping 100 microseconds a read, {threads} threads: {time:?}");
         assert_eq!(together_max.into_inner(), threads, "waits at the same time");
@@ -371,13 +377,7 @@ fn what_is_expected_is_fetched_ahead() {
             .with_allow_sequential(false)
             .with_prefetch_threads(8);
         let executor = ParallelExecutor::new(config).expect("threads can be started");
-        let sink = |index: usize, result| {
-            assert_same_result(&expected[index], &result, &format!("transaction {index}"));
-            Ok::<_, Infallible>(())
-        };
-        executor
-            .execute_ordered(&env, &transactions, &Shared(&db), sink)
-            .expect("the block is valid");
+        assert_results(&executor, (&env, &transactions), &Shared(&db), &expected);
         let (reads, ahead) = (reads.into_inner(), ahead.into_inner());
         assert!(2 * ahead > reads, "{threads} threads: {ahead} of {reads} reads");
         assert_serial_block(&executor, &workload);
@@ -403,12 +403,6 @@ fn nobody_hears_of_what_was_fetched_in_vain() {
         let db = Hooked { db: &workload.prestate, hook };
         let config = ExecutorConfig::new().with_threads(2).with_prefetch_threads(3);
         let executor = ParallelExecutor::new(config.with_allow_sequential(false)).unwrap();
-        let sink = |index: usize, result| {
-            assert_same_result(&expected[index], &result, &format!("transaction {index}"));
-            Ok::<_, Infallible>(())
-        };
-        executor
-            .execute_ordered(&env, &transactions, &Shared(&db), sink)
-            .expect("the block is valid");
+        assert_results(&executor, (&env, &transactions), &Shared(&db), &expected);
     }
 }

@@ -16,13 +16,13 @@
 use super::{
     evaluate::Path, forecaster::LearnedPrediction, predictor::ProfilePredictor, view::Slot,
 };
-use crate::source::StateSource;
-use alloy_primitives::{
-    Address,
-    map::{HashMap, HashSet},
+use crate::{
+    analyzer::{Function, function_of},
+    source::StateSource,
 };
+use alloy_primitives::map::{HashMap, HashSet};
 use multilane_state::{TxIndex, multi_version::Rewrite};
-use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind};
+use revm::{context::TxEnv, context_interface::Transaction};
 use std::sync::Arc;
 
 /// How many transactions apart two writes of a slot are at most for one to be in the other's way:
@@ -32,9 +32,6 @@ pub(crate) const NEAR: usize = 32;
 /// Pairs of one block that are looked at, and those that end with the same call.
 const PAIRS_MAX: usize = 256;
 const PAIRS_PER_FUNCTION: usize = 32;
-
-/// A called account and a selector.
-type Function = (Address, Option<[u8; 4]>);
 
 /// A conflict that was foreseen.
 #[derive(Clone, Copy, Debug)]
@@ -93,13 +90,6 @@ fn pairs(rewrites: &[Rewrite<'_>]) -> Vec<Pair> {
     pairs
 }
 
-fn function(tx: &TxEnv) -> Option<Function> {
-    match tx.kind() {
-        TxKind::Call(to) => Some((to, tx.input().first_chunk().copied())),
-        TxKind::Create => None,
-    }
-}
-
 /// What happened in a block that was executed.
 pub(super) struct Block<'b> {
     pub(super) transactions: &'b [TxEnv],
@@ -131,7 +121,7 @@ impl Block<'_> {
         for pair in pairs.iter().filter(|pair| !all.has(pair)).take(PAIRS_MAX) {
             let [before, writer] =
                 [pair.before, pair.writer].map(|index| &self.transactions[index.get()]);
-            let Some(called) = function(writer) else { continue };
+            let Some(called) = function_of(writer) else { continue };
             let evaluated = evaluated.entry(called).or_default();
             if *evaluated == PAIRS_PER_FUNCTION || !predictor.is_dense(writer) {
                 continue;
@@ -164,7 +154,7 @@ impl Block<'_> {
         for (index, tx) in
             self.transactions.iter().enumerate().filter(|(_, tx)| !tx.input().is_empty())
         {
-            let Some(called) = function(tx) else { continue };
+            let Some(called) = function_of(tx) else { continue };
             let ([calls, conflicts], _) = counts.entry(called).or_insert(([0; 2], index));
             *calls += 1;
             *conflicts += u32::from(in_the_way.contains(&TxIndex::new(index)));
@@ -198,7 +188,7 @@ fn meetings(ways: &[Vec<(Slot, Path)>; 2]) -> Vec<[&Path; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::U256;
+    use alloy_primitives::{Address, U256};
     use multilane_state::multi_version::MultiVersionState;
 
     fn foreseen(earlier: usize, later: usize) -> Foreseen {

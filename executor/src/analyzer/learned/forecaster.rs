@@ -50,14 +50,6 @@ pub(super) struct Forecaster<'a, V> {
     kept: HashMap<StateLocation, usize>,
 }
 
-/// What came of an evaluation, beside the accesses that are on the desk.
-struct Evaluated {
-    prediction: LearnedPrediction,
-    explorable: Vec<UnknownCall>,
-    /// How the slots that were asked about are come to.
-    paths: Vec<(Slot, Path)>,
-}
-
 /// A prediction, and what it leads to.
 #[derive(Debug)]
 pub(super) struct Forecast {
@@ -66,6 +58,15 @@ pub(super) struct Forecast {
     pub(super) stored: Vec<(Slot, Bits)>,
     /// Functions that nobody has called, if somebody would explore them.
     pub(super) explorable: Vec<UnknownCall>,
+    /// How the slots that were asked about are come to.
+    pub(super) paths: Vec<(Slot, Path)>,
+}
+
+impl Forecast {
+    /// One that leads to nothing yet.
+    const fn new(prediction: LearnedPrediction) -> Self {
+        Self { prediction, stored: Vec::new(), explorable: Vec::new(), paths: Vec::new() }
+    }
 }
 
 impl<'a, V: StateView> Forecaster<'a, V> {
@@ -88,16 +89,21 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         extent: Extent,
         explores: bool,
     ) -> Option<Forecast> {
-        let Evaluated { mut prediction, explorable, .. } =
-            self.evaluate(tx, extent, explores, &[])?;
-        self.gather(&mut prediction.accesses);
-        Some(Forecast { prediction, stored: stored(&self.desk).collect(), explorable })
+        self.forecast_with_paths(tx, extent, explores, &[])
     }
 
-    /// How a transaction comes to those of some slots that it is expected to access.
-    pub(super) fn paths(&mut self, tx: &TxEnv, slots: &[Slot]) -> Vec<(Slot, Path)> {
-        let evaluated = self.evaluate(tx, Extent::Everything, false, slots);
-        evaluated.map(|evaluated| evaluated.paths).unwrap_or_default()
+    /// The same, with how those of some slots are come to that are accessed.
+    pub(super) fn forecast_with_paths(
+        &mut self,
+        tx: &TxEnv,
+        extent: Extent,
+        explores: bool,
+        slots: &[Slot],
+    ) -> Option<Forecast> {
+        let mut forecast = self.evaluate(tx, extent, explores, slots)?;
+        self.gather(&mut forecast.prediction.accesses);
+        forecast.stored = stored(&self.desk).collect();
+        Some(forecast)
     }
 
     /// The code that a transaction calls, and the program of the function.
@@ -116,8 +122,8 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         tx: &TxEnv,
         extent: Extent,
         explores: bool,
-        asked: &[Slot],
-    ) -> Option<Evaluated> {
+        slots: &[Slot],
+    ) -> Option<Forecast> {
         let (code, resolved) = self.resolve(tx)?;
         let TxKind::Call(to) = tx.kind() else { return None };
         let Self { profile, env, view, resolver, desk, .. } = self;
@@ -131,7 +137,7 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         desk.clear();
         let is_contended = resolved.contended != 0 && resolved.is_dense;
         if extent == Extent::Contended && !is_contended {
-            return Some(Evaluated { prediction, explorable: Vec::new(), paths: Vec::new() });
+            return Some(Forecast::new(prediction));
         }
         let inputs = CallInputs {
             code,
@@ -147,14 +153,14 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         evaluator.explores = explores;
         evaluator.extent = extent;
         evaluator.transaction(&resolved, inputs);
-        let paths = evaluator.paths(asked);
+        let paths = evaluator.paths(slots);
         let Evaluator { unknown_calls, explorable, .. } = evaluator;
         if extent == Extent::Everything {
             desk.account(tx.caller(), true);
             desk.account(to, !tx.value().is_zero());
         }
         prediction.unknown_calls = unknown_calls;
-        Some(Evaluated { prediction, explorable, paths })
+        Some(Forecast { explorable, paths, ..Forecast::new(prediction) })
     }
 
     /// What was asked about the transaction of the last forecast, in order, and the answers.

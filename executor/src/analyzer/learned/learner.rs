@@ -13,7 +13,9 @@ use super::{
     replay::{StateBefore, replay},
     verdict::Verdict,
 };
-use crate::{parallel_map::parallel_map_with, source::StateSource, workers::Workers};
+use crate::{
+    analyzer::function_of, parallel_map::parallel_map_with, source::StateSource, workers::Workers,
+};
 use alloy_evm::EvmEnv;
 use multilane_state::multi_version::Rewrite;
 use revm::{
@@ -160,7 +162,8 @@ impl<'a> Learner<'a> {
         for _ in 0..ROUNDS_MAX {
             let mut taken: HashMap<_, usize> = HashMap::default();
             let is_later = |studied: &&Studied| {
-                let taken = taken.entry(call(&self.transactions[studied.index])).or_default();
+                let taken =
+                    taken.entry(function_of(&self.transactions[studied.index])).or_default();
                 *taken += 1;
                 *taken > LESSONS_PER_ROUND
             };
@@ -208,11 +211,6 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// A called account and a selector.
-fn call(tx: &TxEnv) -> (TxKind, Option<[u8; 4]>) {
-    (tx.kind(), tx.input().first_chunk().copied())
-}
-
 /// The transactions to study: of each function some without a template, or with one that is new or
 /// has been wrong. Of the others a few, to notice when that changes.
 fn chosen(transactions: &[TxEnv], predictions: &[Option<Arc<LearnedPrediction>>]) -> Box<[bool]> {
@@ -225,7 +223,7 @@ fn chosen(transactions: &[TxEnv], predictions: &[Option<Arc<LearnedPrediction>>]
         let (count, most) = match predictions.get(index).and_then(Option::as_ref) {
             Some(known) if !known.is_doubted => return index.is_multiple_of(REVIEWED_SHARE),
             Some(known) => (doubted.entry(known.key).or_default(), REVIEWED_PER_FUNCTION),
-            None => (unknown.entry(call(tx)).or_default(), STUDIED_PER_FUNCTION),
+            None => (unknown.entry(function_of(tx)).or_default(), STUDIED_PER_FUNCTION),
         };
         *count += 1;
         *count <= most

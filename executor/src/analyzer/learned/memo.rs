@@ -11,8 +11,9 @@
 //!
 //! *Must not know*: what predictions are, or how they are made.
 
-use alloy_primitives::{Address, U256, map::HashMap};
-use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind};
+use crate::analyzer::{Function, function_of};
+use alloy_primitives::{U256, map::HashMap};
+use revm::{context::TxEnv, context_interface::Transaction};
 
 /// Places in the tree of a block.
 const PLACES_MAX: usize = 1 << 16;
@@ -51,8 +52,6 @@ impl Question {
     }
 }
 
-/// A called account and a selector.
-type Function = (Address, Option<[u8; 4]>);
 /// A place in the tree.
 type Place = u32;
 
@@ -91,7 +90,7 @@ impl<T> Memo<T> {
     /// What was told about a transaction like this one.
     pub(super) fn recall(&mut self, tx: &TxEnv) -> Option<&T> {
         let Self { functions, places, answers } = self;
-        let known = functions.entry(function(tx)?).or_default();
+        let known = functions.entry(function_of(tx)?).or_default();
         if !known.is_worth_it() {
             return None;
         }
@@ -112,7 +111,7 @@ impl<T> Memo<T> {
     /// was asked, in order, and what the answers were.
     pub(super) fn remember(&mut self, tx: &TxEnv, asked: &[(Question, U256)], told: T) {
         let Self { functions, places, answers } = self;
-        let Some(known) = function(tx).and_then(|function| functions.get_mut(&function)) else {
+        let Some(known) = function_of(tx).and_then(|function| functions.get_mut(&function)) else {
             return;
         };
         if !known.is_worth_it() || places.len() + asked.len() >= PLACES_MAX {
@@ -169,17 +168,11 @@ impl Known {
     }
 }
 
-fn function(tx: &TxEnv) -> Option<Function> {
-    match tx.kind() {
-        TxKind::Call(to) => Some((to, tx.input().first_chunk().copied())),
-        TxKind::Create => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::Bytes;
+    use alloy_primitives::{Address, Bytes};
+    use revm::primitives::TxKind;
 
     fn call(value: u64, words: &[u64]) -> TxEnv {
         let mut data = vec![0; 4];

@@ -69,7 +69,7 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
         if self.forecaster.profile.is_empty() {
             return None;
         }
-        let forecast = self.explored(tx);
+        let forecast = self.explored(tx, &[]);
         let view = &mut self.forecaster.view;
         let asked = view.take_asked();
         let expected = view.expectations();
@@ -90,8 +90,7 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
     /// How a transaction comes to those of some slots that it is expected to access, once what it
     /// calls has been explored.
     pub(super) fn paths(&mut self, tx: &TxEnv, slots: &[Slot]) -> Vec<(Slot, Path)> {
-        self.explored(tx);
-        self.forecaster.paths(tx, slots)
+        self.explored(tx, slots).map(|forecast| forecast.paths).unwrap_or_default()
     }
 
     /// The key of the function that a transaction calls, if there is a template for it.
@@ -110,8 +109,8 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
     }
 
     /// Everything that a transaction is expected to access, without consequences for the next one.
-    fn explored(&mut self, tx: &TxEnv) -> Option<Forecast> {
-        let mut forecast = self.forecast(tx);
+    fn explored(&mut self, tx: &TxEnv, slots: &[Slot]) -> Option<Forecast> {
+        let mut forecast = self.forecast(tx, slots);
         for _ in 1..ROUNDS_MAX {
             match &forecast {
                 Some(Forecast { explorable, .. }) if !explorable.is_empty() => {
@@ -121,14 +120,14 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
                 }
                 _ => break,
             }
-            forecast = self.forecast(tx);
+            forecast = self.forecast(tx, slots);
         }
         forecast
     }
 
-    fn forecast(&mut self, tx: &TxEnv) -> Option<Forecast> {
+    fn forecast(&mut self, tx: &TxEnv, slots: &[Slot]) -> Option<Forecast> {
         let explores = self.may_explore();
-        self.forecaster.forecast(tx, Extent::Everything, explores)
+        self.forecaster.forecast_with_paths(tx, Extent::Everything, explores, slots)
     }
 
     fn may_explore(&self) -> bool {

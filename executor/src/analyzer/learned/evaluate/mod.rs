@@ -203,6 +203,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             Extent::Everything => u128::MAX,
             Extent::Contended => resolved.contended,
         };
+        // Where transactions are in each other's way, most of them write, by a site of their own.
+        let writes = self.extent == Extent::Contended;
         let mut output = None;
         for action in &program.actions {
             // What a call returns is not worked out before somebody looks at it. Nobody looks at
@@ -217,7 +219,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             match action.deed {
                 Deed::Slot(slot, note) => {
                     if let Some(slot) = self.value(here, slot) {
-                        let at = self.slot(here, slot, action.site, false);
+                        let at = self.slot(here, slot, action.site, writes);
                         if let Some(note) = note {
                             let notes = self.frames[here.frame].notes;
                             self.desk.notes[notes + usize::from(note)] = Some(at);
