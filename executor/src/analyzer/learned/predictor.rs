@@ -69,15 +69,9 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
         if self.forecaster.profile.is_empty() {
             return None;
         }
-        let forecast = self.explored(tx, &[]);
-        let view = &mut self.forecaster.view;
-        let asked = view.take_asked();
-        let expected = view.expectations();
-        for (slot, value) in forecast.iter().flat_map(|forecast| &forecast.stored) {
-            expected.store(*slot, *value);
-        }
-        expected.follow(asked);
-        forecast.map(|forecast| forecast.prediction)
+        let Forecast { prediction, stored, .. } = self.explored(tx, &[])?;
+        self.forecaster.view.expect(stored);
+        Some(prediction)
     }
 
     /// Everything that a transaction is expected to access, without consequences for the next one,

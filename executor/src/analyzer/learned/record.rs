@@ -202,7 +202,8 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
     fn call_end(&mut self, _: &mut CTX, inputs: &CallInputs, outcome: &mut CallOutcome) {
         let result = *outcome.instruction_result();
         let had_code = self.frames.last().is_some_and(|frame| frame.has_code);
-        self.finish(result.is_ok_or_revert());
+        // Whoever ran out of gas has accessed what came before that, too.
+        self.finish(true);
         let Some(caller) = self.frames.last_mut() else { return };
         let pending = caller.pending.take();
         let input = std::mem::take(&mut caller.pending_input);

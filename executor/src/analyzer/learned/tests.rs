@@ -28,6 +28,11 @@ const PROXY: [u8; 13] = hex!("36 5f 5f 37 5f 5f 36 5f 5f 54 5a f4 00");
 /// Stores in slot 1 if the word is not zero, else in slot 2.
 const CHOICE: [u8; 19] = hex!("6004 35 600c 57 6001 6002 55 00 5b 6001 6001 55 00");
 
+/// Stores in slot 100 + n, where n is what slot 0 holds, and adds one to slot 0.
+const LIST: [u8; 15] = hex!("5f 54 80 6001 01 5f 55 6064 01 6001 90 55");
+/// Looks at slot 5 and runs out of gas.
+const WASTE: [u8; 4] = hex!("6005 54 fe");
+
 /// A chain of one block, with a profile that learns from it.
 struct Chain {
     state: CacheDB<EmptyDB>,
@@ -70,7 +75,7 @@ impl Chain {
     }
 
     /// Executes and commits, and gives the changes.
-    fn execute(&mut self, tx: &TxEnv) -> EvmState {
+    fn execute(&mut self, tx: &TxEnv, succeeds: bool) -> EvmState {
         let EvmEnv { cfg_env, block_env, .. } = self.env.clone();
         let mut evm = Context::mainnet()
             .with_block(block_env)
@@ -78,13 +83,13 @@ impl Chain {
             .with_db(&mut self.state)
             .build_mainnet();
         let result = evm.transact(tx.clone()).unwrap();
-        assert!(result.result.is_success(), "{:?}", result.result);
+        assert_eq!(result.result.is_success(), succeeds, "{:?}", result.result);
         self.state.commit(result.state.clone());
         result.state
     }
 
     fn learn(&mut self, tx: &TxEnv) {
-        let changes = self.execute(tx);
+        let changes = self.execute(tx, true);
         self.profile.learn(&self.env, tx, &changes);
     }
 
@@ -94,15 +99,19 @@ impl Chain {
 
     /// The predicted slots, and whether they are written; sorted.
     fn slots(&self, tx: &TxEnv) -> Vec<(Address, U256, bool)> {
-        let prediction = self.predict(tx).expect("the function has been learned");
-        let slot = |access: &LearnedAccess| match access.location {
-            StateLocation::Slot(address, slot) => Some((address, slot, access.writes)),
-            _ => None,
-        };
-        let mut slots: Vec<_> = prediction.accesses.iter().filter_map(slot).collect();
-        slots.sort_unstable();
-        slots
+        slots_of(&self.predict(tx).expect("the function has been learned"))
     }
+}
+
+/// The slots of a prediction, and whether they are written; sorted.
+fn slots_of(prediction: &LearnedPrediction) -> Vec<(Address, U256, bool)> {
+    let slot = |access: &LearnedAccess| match access.location {
+        StateLocation::Slot(address, slot) => Some((address, slot, access.writes)),
+        _ => None,
+    };
+    let mut slots: Vec<_> = prediction.accesses.iter().filter_map(slot).collect();
+    slots.sort_unstable();
+    slots
 }
 
 fn mapping(word: U256, base: u8) -> U256 {
@@ -162,6 +171,34 @@ fn a_branch_is_told_by_its_condition() {
     let slots = |word| chain.slots(&chain.call(CONTRACT, word));
     assert_eq!(slots(U256::from(77)), [(CONTRACT, U256::from(1), true)]);
     assert_eq!(slots(no), [(CONTRACT, U256::from(2), true)]);
+}
+
+#[test]
+fn what_earlier_transactions_store_is_expected() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &LIST);
+    let call = chain.call(CONTRACT, U256::ZERO);
+    for _ in 0..2 {
+        chain.learn(&chain.call(CONTRACT, U256::ZERO));
+    }
+    let source = Shared(&chain.state);
+    let mut predictor = chain.profile.predictor(&chain.env, &source);
+    for length in 2..5_u64 {
+        let slots = slots_of(&predictor.predict(&call).expect("the function has been learned"));
+        let at = |slot: u64| (CONTRACT, U256::from(slot), true);
+        assert_eq!(slots, [at(0), at(100 + length)]);
+    }
+}
+
+#[test]
+fn who_runs_out_of_gas_teaches_what_came_before() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &WASTE);
+    let call = chain.call(CONTRACT, U256::ZERO);
+    let changes = chain.execute(&call, false);
+    chain.profile.learn(&chain.env, &call, &changes);
+    let call = chain.call(CONTRACT, U256::ZERO);
+    assert_eq!(chain.slots(&call), [(CONTRACT, U256::from(5), false)]);
 }
 
 #[test]

@@ -5,10 +5,7 @@
 
 use super::{bits::Bits, code_shape::CodeShapes, evaluate::StateView};
 use crate::source::StateSource;
-use alloy_primitives::{
-    Address, B256, U256,
-    map::{HashMap, HashSet},
-};
+use alloy_primitives::{Address, B256, U256, map::HashMap};
 use core::fmt;
 use revm::{
     Database,
@@ -19,38 +16,16 @@ use revm::{
 /// A slot of an account.
 pub(super) type Slot = (Address, U256);
 
-/// What is expected of slots after some transactions.
-#[derive(Debug, Default)]
-pub(super) struct Expectations {
-    /// What will be stored where it is of interest, as far as that is known.
-    stored: HashMap<Slot, Bits>,
-    /// Slots that predictions depend on, so that a new value is of interest.
-    followed: HashSet<Slot>,
-}
-
-impl Expectations {
-    /// Notes what a transaction is expected to store in a slot.
-    pub(super) fn store(&mut self, slot: Slot, value: Bits) {
-        self.stored.insert(slot, value);
-    }
-
-    /// Takes an interest in slots.
-    pub(super) fn follow(&mut self, slots: impl IntoIterator<Item = Slot>) {
-        self.followed.extend(slots);
-    }
-}
-
 /// The state before a block, and what its transactions so far are expected to have made of it.
 pub(crate) struct SourceView<'a, S: StateSource> {
     source: &'a S,
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
     shapes: &'a CodeShapes,
-    /// The state before the block.
+    /// The state before the block, where it was asked for.
     slots: HashMap<Slot, Bits>,
-    /// Slots that have been asked for since somebody looked, each once.
-    asked: Vec<Slot>,
-    expected: Expectations,
+    /// What transactions so far are expected to have stored, as far as that is known.
+    expected: HashMap<Slot, Bits>,
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
@@ -60,19 +35,13 @@ impl<'a, S: StateSource> SourceView<'a, S> {
             handle: None,
             shapes,
             slots: HashMap::default(),
-            asked: Vec::new(),
-            expected: Expectations::default(),
+            expected: HashMap::default(),
         }
     }
 
-    /// What is expected of the transactions so far, to be changed.
-    pub(super) const fn expectations(&mut self) -> &mut Expectations {
-        &mut self.expected
-    }
-
-    /// The slots that have been asked for here for the first time, since the last time.
-    pub(super) fn take_asked(&mut self) -> Vec<Slot> {
-        std::mem::take(&mut self.asked)
+    /// Notes what a transaction is expected to store.
+    pub(super) fn expect(&mut self, stored: impl IntoIterator<Item = (Slot, Bits)>) {
+        self.expected.extend(stored);
     }
 
     fn handle(&mut self) -> Option<&mut S::Db> {
@@ -100,10 +69,10 @@ impl<'a, S: StateSource> SourceView<'a, S> {
 
     /// What a slot is expected to hold, given what it held before the block.
     fn as_expected(&self, slot: &Slot, before: Bits) -> Bits {
-        if self.expected.stored.is_empty() {
+        if self.expected.is_empty() {
             return before;
         }
-        self.expected.stored.get(slot).copied().unwrap_or(before)
+        self.expected.get(slot).copied().unwrap_or(before)
     }
 }
 
@@ -139,7 +108,6 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
                 let value = self.handle().and_then(|handle| handle.storage(slot.0, slot.1).ok());
                 let value = value.map_or(Bits::UNKNOWN, Bits::of);
                 self.slots.insert(slot, value);
-                self.asked.push(slot);
                 value
             }
         };
@@ -147,8 +115,7 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
     }
 
     fn is_followed(&self, address: Address, slot: U256) -> bool {
-        let followed = &self.expected.followed;
-        !followed.is_empty() && followed.contains(&(address, slot))
+        self.slots.contains_key(&(address, slot))
     }
 }
 

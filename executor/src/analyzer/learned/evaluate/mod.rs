@@ -43,7 +43,8 @@ pub(crate) trait StateView {
     /// What a slot holds.
     fn storage(&mut self, address: Address, slot: U256) -> Bits;
 
-    /// Whether anything has depended on what a slot holds, so that a new value is of interest.
+    /// Whether anything has depended on what a slot holds, be it this very transaction, so that a new
+    /// value is of interest.
     fn is_followed(&self, address: Address, slot: U256) -> bool;
 }
 
@@ -303,7 +304,9 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         let Some(slot) = self.value(here, slot) else { return };
         let frame = &self.frames[here.frame];
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
-        let is_followed = self.view.is_followed(frame.inputs.this, slot);
+        // Who wants no more than what is contended looks at the state before the block only.
+        let is_followed =
+            self.extent == Extent::Everything && self.view.is_followed(frame.inputs.this, slot);
         let stored =
             is_followed.then(|| value.map_or(Bits::UNKNOWN, |value| self.bits(here, value)));
         let at = note.unwrap_or_else(|| self.slot(here, slot, site, true));
