@@ -102,7 +102,7 @@ impl Templates {
             contended,
             is_dense: entry.traffic.is_dense(),
             samples: entry.template.samples(),
-            is_unreliable: precision < PRECISION_ONE / 5 * 3,
+            is_unreliable: precision < PRECISION_ONE / 5 * 2,
             is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
         })
     }

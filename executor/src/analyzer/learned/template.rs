@@ -73,7 +73,8 @@ pub(super) struct Rule {
 pub(super) enum Basis {
     /// Every sample had it.
     Always,
-    /// All of these guards hold (`true`) or do not hold, in exactly the samples that had it.
+    /// All of these guards hold (`true`) or do not hold, in all samples that had it and in hardly any
+    /// other.
     Guards(Vec<(u8, bool)>),
     /// Nothing simple does: the samples that are most alike have to tell.
     Neighbours,
@@ -99,6 +100,8 @@ const ROWS_MAX: usize = 64;
 const COMPARED_WEIGHT_MAX: u16 = 32;
 /// Conditions of one rule.
 const LITERALS_MAX: usize = 3;
+/// A rule may be wrong about one sample for so many that had the site: calls fail in any place.
+const ERRORS_SHARE: usize = 8;
 
 /// What is known of one function of one code.
 #[derive(Clone, Debug, Default)]
@@ -361,7 +364,7 @@ fn is_constant(arena: &Arena, id: NodeId) -> bool {
 }
 
 /// Finds the rule of a site: the fewest guards, chosen one by one, that tell the samples that had it
-/// from the others.
+/// from the others, but for a few.
 fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
     let has = |row: &Row| row.present >> site & 1 == 1;
     let count = rows.iter().filter(|row| has(row)).count();
@@ -396,6 +399,7 @@ fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
                 literals.push(*literal);
                 others.retain(|row| holds(row, *literal));
             }
+            Some(_) if !literals.is_empty() && others.len() * ERRORS_SHARE <= count => break,
             _ => return neighbours,
         }
     }

@@ -24,7 +24,7 @@ use super::{
     explore::UnknownCall,
     expression::address_mask,
     profile::{Resolved, Templates},
-    program::{Deed, Operand, Part, Program},
+    program::{Condition, Deed, Operand, Part, Program},
     resolver::{CodeId, Resolver},
 };
 use alloy_evm::EvmEnv;
@@ -228,6 +228,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                     }
                 }
                 Deed::Write { slot, note, value } => {
+                    // Where not every call writes, another one than this may be the one that does.
+                    let value = value.filter(|_| matches!(action.condition, Condition::Always));
                     self.write(here, slot, (note, value, action.site));
                 }
                 Deed::Account(address) => {
