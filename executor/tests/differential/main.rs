@@ -7,6 +7,7 @@ mod client;
 mod contracts;
 mod custom_evm;
 mod drop_in;
+mod foresight;
 mod generated;
 mod inspection;
 mod learned;
