@@ -1,12 +1,13 @@
 //! How much of what transactions write is foreseen, once a profile has seen a block of their kind?
 
+use crate::workloads::generate_with;
 use multilane::{
     ExecutorConfig, ParallelExecutor, Shared,
     analyzer::{LearnedAccess, Profile},
     sequential,
     state::StateLocation,
 };
-use multilane_fixtures::workload::{Workload, WorkloadBlock, WorkloadError, WorkloadSettings};
+use multilane_fixtures::workload::{Workload, WorkloadBlock, WorkloadSettings};
 use revm::{context::TxEnv, database::WrapDatabaseRef, state::EvmState};
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,15 +20,7 @@ fn block(name: &str, seed: u64) -> Option<WorkloadBlock> {
     settings.transactions = Some(TRANSACTIONS);
     settings.seed = seed;
     let workload = Workload::by_name(name).expect("the workload exists");
-    match workload.generate(&settings) {
-        Ok(block) => Some(block),
-        Err(error @ WorkloadError::MissingPackages { .. }) => {
-            assert!(std::env::var_os("CI").is_none(), "{error}");
-            eprintln!("LEFT OUT: {name}: {error}");
-            None
-        }
-        Err(error) => panic!("{name}: {error}"),
-    }
+    generate_with(workload, &settings)
 }
 
 /// Slots that the transactions of a block write, and those of them that are foreseen, with a profile

@@ -18,7 +18,15 @@ pub(crate) fn generate(workload: &Workload, seed: u64) -> Option<WorkloadBlock> 
     settings.zipf = Some(1.0);
     settings.hot_ratio = Some(0.5);
     settings.seed = seed;
-    match workload.generate(&settings) {
+    generate_with(workload, &settings)
+}
+
+/// A block with these settings, or `None` where the Uniswap packages are missing and may be.
+pub(crate) fn generate_with(
+    workload: &Workload,
+    settings: &WorkloadSettings,
+) -> Option<WorkloadBlock> {
+    match workload.generate(settings) {
         Ok(block) => Some(block),
         Err(error @ WorkloadError::MissingPackages { .. }) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");

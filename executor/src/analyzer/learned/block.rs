@@ -67,7 +67,7 @@ impl<S: StateSource> Oracle<'_, S> {
         if let Some(known) = self.memo.recall(tx) {
             return known.clone();
         }
-        let forecast = self.forecaster.forecast(tx, Extent::Contended, false);
+        let forecast = self.forecaster.forecast(tx, Extent::Contended, false, &[]);
         let prediction = forecast.map(|forecast| Arc::new(forecast.prediction));
         let asked = if prediction.is_some() { self.forecaster.asked() } else { &[] };
         self.memo.remember(tx, asked, prediction.clone());

@@ -81,31 +81,6 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         }
     }
 
-    /// What a transaction is expected to access, to some `extent`. `explores` says whether functions
-    /// are wanted that nobody has called. `None` if it calls nothing that has been learned.
-    pub(super) fn forecast(
-        &mut self,
-        tx: &TxEnv,
-        extent: Extent,
-        explores: bool,
-    ) -> Option<Forecast> {
-        self.forecast_with_paths(tx, extent, explores, &[])
-    }
-
-    /// The same, with how those of some slots are come to that are accessed.
-    pub(super) fn forecast_with_paths(
-        &mut self,
-        tx: &TxEnv,
-        extent: Extent,
-        explores: bool,
-        slots: &[Slot],
-    ) -> Option<Forecast> {
-        let mut forecast = self.evaluate(tx, extent, explores, slots)?;
-        self.gather(&mut forecast.prediction.accesses);
-        forecast.stored = stored(&self.desk).collect();
-        Some(forecast)
-    }
-
     /// The code that a transaction calls, and the program of the function.
     pub(super) fn resolve(&mut self, tx: &TxEnv) -> Option<(CodeId, Arc<Resolved>)> {
         let TxKind::Call(to) = tx.kind() else { return None };
@@ -116,8 +91,10 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         Some((code, resolver.program(&profile.templates, code, selector)?))
     }
 
-    /// Evaluates the called function's program. The accesses are left on the desk.
-    fn evaluate(
+    /// What a transaction is expected to access, to some `extent`, and how those of some `slots` are
+    /// come to that are accessed. `explores` says whether functions are wanted that nobody has called.
+    /// `None` if it calls nothing that has been learned.
+    pub(super) fn forecast(
         &mut self,
         tx: &TxEnv,
         extent: Extent,
@@ -160,7 +137,9 @@ impl<'a, V: StateView> Forecaster<'a, V> {
             desk.account(to, !tx.value().is_zero());
         }
         prediction.unknown_calls = unknown_calls;
-        Some(Forecast { explorable, paths, ..Forecast::new(prediction) })
+        let stored = stored(desk).collect();
+        self.gather(&mut prediction.accesses);
+        Some(Forecast { prediction, stored, explorable, paths })
     }
 
     /// What was asked about the transaction of the last forecast, in order, and the answers.

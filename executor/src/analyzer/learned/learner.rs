@@ -188,7 +188,7 @@ impl<'a> Learner<'a> {
                 let before = StateBefore::of(changes, &self.profile.shapes);
                 let mut forecaster = Forecaster::new(self.profile, self.env, before);
                 let tx = &self.transactions[*index];
-                let forecast = forecaster.forecast(tx, Extent::Everything, false);
+                let forecast = forecaster.forecast(tx, Extent::Everything, false, &[]);
                 forecast.map(|forecast| Verdict::of(&forecast.prediction, changes))
             })
         };

@@ -77,7 +77,7 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
     /// Everything that a transaction is expected to access, without consequences for the next one,
     /// and without exploring anything.
     pub(crate) fn expect(&mut self, tx: &TxEnv) -> Option<LearnedPrediction> {
-        let forecast = self.forecaster.forecast(tx, Extent::Everything, false);
+        let forecast = self.forecaster.forecast(tx, Extent::Everything, false, &[]);
         forecast.map(|forecast| forecast.prediction)
     }
 
@@ -121,7 +121,7 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
 
     fn forecast(&mut self, tx: &TxEnv, slots: &[Slot]) -> Option<Forecast> {
         let explores = self.may_explore();
-        self.forecaster.forecast_with_paths(tx, Extent::Everything, explores, slots)
+        self.forecaster.forecast(tx, Extent::Everything, explores, slots)
     }
 
     fn may_explore(&self) -> bool {

@@ -158,14 +158,13 @@ impl<'a> Recorder<'a> {
         self.finished
     }
 
-    fn finish(&mut self, is_useful: bool) -> Option<Frame> {
-        let frame = self.frames.pop()?;
-        if is_useful && frame.has_code && !frame.is_creation && !frame.is_broken {
+    /// Ends the innermost call. One that ran out of gas has accessed what came before that, too.
+    fn finish(&mut self) {
+        let Some(frame) = self.frames.pop() else { return };
+        if frame.has_code && !frame.is_creation && !frame.is_broken {
             let Frame { key, inputs, arena, effects, guards, .. } = frame;
             self.finished.push(Sample { key, inputs, arena, effects, guards });
-            return None;
         }
-        Some(frame)
     }
 }
 
@@ -202,8 +201,7 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
     fn call_end(&mut self, _: &mut CTX, inputs: &CallInputs, outcome: &mut CallOutcome) {
         let result = *outcome.instruction_result();
         let had_code = self.frames.last().is_some_and(|frame| frame.has_code);
-        // Whoever ran out of gas has accessed what came before that, too.
-        self.finish(true);
+        self.finish();
         let Some(caller) = self.frames.last_mut() else { return };
         let pending = caller.pending.take();
         let input = std::mem::take(&mut caller.pending_input);
@@ -236,7 +234,7 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
     }
 
     fn create_end(&mut self, _: &mut CTX, _: &CreateInputs, _: &mut CreateOutcome) {
-        self.finish(false);
+        self.finish();
         if let Some(creator) = self.frames.last_mut() {
             creator.returned = Returned::Opaque;
         }
