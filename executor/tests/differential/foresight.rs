@@ -63,12 +63,9 @@ fn written_and_foreseen(name: &str) -> Option<(usize, usize)> {
 
 #[test]
 fn what_is_written_is_foreseen_after_one_block() {
-    // In percent. Which way a swap of an unknown amount goes is not always foreseen.
-    let expected =
-        [("uniswap-v3-pools", 99), ("uniswap-v2-pools", 90), ("erc20-dependent", 99), ("defi", 90)];
-    for (name, share) in expected {
+    for name in ["uniswap-v3-pools", "uniswap-v2-pools", "erc20-dependent", "defi"] {
         let Some((written, foreseen)) = written_and_foreseen(name) else { continue };
         eprintln!("{name}: {foreseen} of {written} written slots are foreseen");
-        assert!(foreseen * 100 >= written * share, "{name}: {foreseen} of {written}");
+        assert!(foreseen * 100 >= written * 99, "{name}: {foreseen} of {written}");
     }
 }

@@ -122,6 +122,19 @@ pub(super) enum Origin {
     Opaque,
 }
 
+/// What has to be known to compute a value. What needs more is known more seldom: slots change within
+/// a block, and inner calls may have no template.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Needs {
+    /// The call and the block.
+    #[default]
+    Call,
+    /// Slots as well.
+    Storage,
+    /// Inner calls as well.
+    Results,
+}
+
 /// How many nodes an expression may have, shared ones counted each time.
 const WEIGHT_MAX: u16 = 192;
 /// What a call, and a run of bytes, counts for at most.
@@ -137,6 +150,7 @@ const ADDRESS_BITS: usize = 160;
 pub(super) struct Arena {
     nodes: Vec<Node>,
     weights: Vec<u16>,
+    needs: Vec<Needs>,
     ids: HashMap<Node, NodeId>,
 }
 
@@ -174,6 +188,11 @@ impl Arena {
         self.weights[id.get()]
     }
 
+    /// What has to be known to compute the expression.
+    pub(super) fn needs(&self, id: NodeId) -> Needs {
+        self.needs[id.get()]
+    }
+
     /// The node, unless it would be too complex.
     pub(super) fn add(&mut self, node: Node) -> Option<NodeId> {
         if let Some(id) = self.ids.get(&node) {
@@ -185,9 +204,20 @@ impl Arena {
     fn push(&mut self, node: Node) -> NodeId {
         let id = NodeId::at(self.nodes.len());
         self.weights.push(self.weigh(&node));
+        self.needs.push(self.needs_of(&node));
         self.ids.insert(node.clone(), id);
         self.nodes.push(node);
         id
+    }
+
+    fn needs_of(&self, node: &Node) -> Needs {
+        let mut needs = match node {
+            Node::Load(_) => Needs::Storage,
+            Node::Call(_) | Node::ReturnWord(..) => Needs::Results,
+            _ => Needs::Call,
+        };
+        for_each_operand(node, |operand| needs = needs.max(self.needs(operand)));
+        needs
     }
 
     fn weigh(&self, node: &Node) -> u16 {

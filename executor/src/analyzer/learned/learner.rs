@@ -24,7 +24,10 @@ use revm::{
         Transaction,
         result::{ExecutionResult, HaltReason, ResultAndState},
     },
-    primitives::{TxKind, map::HashMap},
+    primitives::{
+        B256, TxKind,
+        map::{HashMap, HashSet},
+    },
     state::EvmState,
 };
 use std::{
@@ -33,10 +36,9 @@ use std::{
 };
 
 /// Transactions with the same call that are studied in one block.
-const STUDIED_PER_FUNCTION: usize = 64;
-/// Lessons on the same call at a time, and how many times.
-const LESSONS_PER_ROUND: usize = 4;
-const ROUNDS_MAX: usize = 8;
+const STUDIED_PER_FUNCTION: usize = 128;
+/// How many lessons on the same call are taken, one at a time.
+const ROUNDS_MAX: usize = 16;
 /// Transactions that are compared with the same template, if it has not proved itself.
 const REVIEWED_PER_FUNCTION: usize = 32;
 
@@ -60,6 +62,8 @@ pub(crate) struct BlockPredictions {
 struct Studied {
     index: usize,
     gas: u64,
+    /// The code that is called, by its hash, and the function.
+    function: (B256, Option<[u8; 4]>),
     changes: EvmState,
 }
 
@@ -118,11 +122,13 @@ impl<'a> Learner<'a> {
     }
 
     fn study(&mut self, index: usize, gas: u64, changes: EvmState) {
-        let Some(TxKind::Call(to)) = self.transactions.get(index).map(TxEnv::kind) else { return };
-        let runs_code = changes.get(&to).is_some_and(|account| !account.info.is_empty_code_hash());
-        if runs_code {
-            self.studied.push(Studied { index, gas, changes });
-        }
+        let Some(tx) = self.transactions.get(index) else { return };
+        let called = tx.kind().into_to().and_then(|to| changes.get(&to));
+        let Some(called) = called.filter(|account| !account.info.is_empty_code_hash()) else {
+            return;
+        };
+        let function = (called.info.code_hash, tx.input().first_chunk().copied());
+        self.studied.push(Studied { index, gas, function, changes });
     }
 
     /// Learns from the block as long as the allowance lasts.
@@ -156,26 +162,25 @@ impl<'a> Learner<'a> {
     /// Compares what was studied with the templates. Where they differ the transaction is repeated,
     /// and what that teaches is taken in: in block order, so that the same blocks teach the same.
     ///
-    /// A few lessons on a function are taken at a time: most others are none after that.
+    /// One lesson on a function is taken at a time: many others are none after that, and those that
+    /// are left teach more.
     fn take_lessons(&self, workers: Workers<'_>) {
-        let mut open: Vec<&Studied> = self.studied.iter().collect();
+        let is_known = |studied: &&Studied| {
+            self.predictions.learned.get(studied.index).is_some_and(Option::is_some)
+        };
+        let (known, mut open): (Vec<_>, Vec<_>) = self.studied.iter().partition(is_known);
+        open.extend(self.review(workers, &known));
         for _ in 0..ROUNDS_MAX {
-            let mut taken: HashMap<_, usize> = HashMap::default();
-            let is_later = |studied: &&Studied| {
-                let taken =
-                    taken.entry(function_of(&self.transactions[studied.index])).or_default();
-                *taken += 1;
-                *taken > LESSONS_PER_ROUND
-            };
-            let (later, now): (Vec<_>, Vec<_>) =
-                self.review(workers, &open).into_iter().partition(is_later);
+            let mut taken: HashSet<_> = HashSet::default();
+            let is_first = |studied: &&Studied| taken.insert(studied.function);
+            let (now, later): (Vec<_>, Vec<_>) = open.into_iter().partition(is_first);
             let is_paid = |studied: &&Studied| self.profile.lessons.take(studied.gas);
             let lessons: Vec<&Studied> = now.into_iter().take_while(is_paid).collect();
             if lessons.is_empty() {
                 break;
             }
             self.teach(workers, &lessons);
-            open = later;
+            open = self.review(workers, &later);
         }
     }
 

@@ -217,7 +217,7 @@ impl Profile {
         Self {
             templates: Templates::default(),
             shapes: CodeShapes::default(),
-            reviews: Allowance::new(REVIEW_SHARE, 8 * ADVANCE),
+            reviews: Allowance::new(REVIEW_SHARE, 16 * ADVANCE),
             lessons: Allowance::new(LESSON_SHARE, ADVANCE),
             exploring: Allowance::new(EXPLORING_SHARE, ADVANCE),
             comparing: Allowance::new(COMPARING_SHARE, ADVANCE),

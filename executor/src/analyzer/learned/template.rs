@@ -8,12 +8,13 @@
 //! the conditions along.
 
 use super::{
-    expression::{Arena, Node, NodeId},
+    expression::{Arena, Needs, Node, NodeId},
     majority::Majority,
     record::{Effect, Sample},
 };
 use alloy_primitives::{Address, B256, U256, map::HashMap};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 
 /// What a template is for: the code that really runs, and the function that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -339,8 +340,9 @@ impl Template {
         self.samples += 1;
         self.varying = varying(&self.rows);
         self.compared = self.varying & light(&self.arena, &self.guards);
+        let needs: Vec<Needs> = self.guards.iter().map(|guard| self.arena.needs(*guard)).collect();
         for at in 0..self.sites.len() {
-            self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before);
+            self.sites[at].rule = rule(&self.rows, at, self.sites[at].guards_before, &needs);
         }
     }
 }
@@ -364,8 +366,8 @@ fn is_constant(arena: &Arena, id: NodeId) -> bool {
 }
 
 /// Finds the rule of a site: the fewest guards, chosen one by one, that tell the samples that had it
-/// from the others, but for a few.
-fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
+/// from the others, but for a few. `needs` are those of the guards.
+fn rule(rows: &[Row], site: usize, guards_before: u8, needs: &[Needs]) -> Rule {
     let has = |row: &Row| row.present >> site & 1 == 1;
     let count = rows.iter().filter(|row| has(row)).count();
     let usually = 2 * count >= rows.len();
@@ -376,12 +378,13 @@ fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
     if count == 0 {
         return neighbours;
     }
+    let is_known = |row: &Row, guard: u8| row.known >> guard & 1 == 1;
     let holds = |row: &Row, (guard, value): (u8, bool)| {
-        row.known >> guard & 1 == 1 && (row.held >> guard & 1 == 1) == value
+        is_known(row, guard) && (row.held >> guard & 1 == 1) == value
     };
     // The branch nearest before a site decides most often; those after it, hardly ever.
     let before = (0..guards_before).rev();
-    let order = before.chain(guards_before..GUARDS_MAX as u8);
+    let order = before.chain(guards_before..needs.len() as u8);
     // Only what holds for all that had the site can be among its guards.
     let candidates: Vec<(u8, bool)> = order
         .flat_map(|guard| [(guard, true), (guard, false)])
@@ -390,12 +393,20 @@ fn rule(rows: &[Row], site: usize, guards_before: u8) -> Rule {
     let mut others: Vec<&Row> = rows.iter().filter(|row| !has(row)).collect();
     let mut literals = Vec::new();
     while !others.is_empty() {
-        let excludes =
-            |literal: &(u8, bool)| others.iter().filter(|row| !holds(row, *literal)).count();
+        // A sample that went the other way says more than one that did not come to the branch.
+        let worth = |literal: &&(u8, bool)| {
+            let excluded = || others.iter().filter(|row| !holds(row, **literal));
+            let opposed = excluded().filter(|row| is_known(row, literal.0)).count();
+            let needs = needs.get(usize::from(literal.0)).copied();
+            (excluded().count() + opposed, Reverse(needs))
+        };
         // The first of the best: `max_by_key` would give the last.
-        let best = candidates.iter().rev().max_by_key(|literal| excludes(literal));
+        let best = candidates.iter().rev().max_by_key(worth);
         match best {
-            Some(literal) if excludes(literal) > 0 && literals.len() < LITERALS_MAX => {
+            Some(literal)
+                if others.iter().any(|row| !holds(row, *literal))
+                    && literals.len() < LITERALS_MAX =>
+            {
                 literals.push(*literal);
                 others.retain(|row| holds(row, *literal));
             }
