@@ -4,8 +4,8 @@ use crate::workers::Workers;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Below this many items of a microsecond or so the hand-over to other threads costs more than it
-/// saves.
-pub(crate) const PARALLEL_FROM: usize = 512;
+/// saves: they have to wake up, and find nothing in their caches.
+pub(crate) const PARALLEL_FROM: usize = 2048;
 
 /// Shares for each worker: some turn out to be more work than others.
 const SHARES_PER_WORKER: usize = 8;

@@ -58,7 +58,7 @@ const ACCOUNTS_PER_TRANSACTION: usize = 3;
 const SLOTS_PER_TRANSACTION: usize = 4;
 
 /// With fewer transactions the calling thread frees a block's entries before another one is there.
-const DISPOSED_ON_ALL_FROM: usize = 512;
+const DISPOSED_ON_ALL_FROM: usize = 2048;
 
 /// What all workers of one execution share.
 pub(crate) struct BlockContext {
@@ -405,7 +405,7 @@ pub(crate) fn plan<S: StateSource>(
     let gas_limits = transactions.iter().map(|tx| tx.gas_limit);
     let spec = env.cfg_env.spec;
     if config.allow_sequential
-        && let Some(reason) = judgement::at_a_glance(gas_limits, claimed_gas, spec, threads)
+        && let Some(reason) = judgement::at_a_glance(gas_limits, claimed_gas, || spec, threads)
     {
         return unplanned(reason);
     }

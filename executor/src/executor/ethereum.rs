@@ -119,7 +119,7 @@ impl ParallelExecutor {
             // Before anything is made for the whole block: a small one is over by then.
             let gas_limits = transactions.iter().map(|tx| tx.gas_limit());
             let threads = self.workers().threads();
-            let spec = chain.spec_id(&input.header);
+            let spec = || chain.spec_id(&input.header);
             let reason = judgement::at_a_glance(gas_limits, claimed_gas, spec, threads);
             if reason == Some(SequentialReason::SmallBlock) {
                 let mode = ExecutionMode::Sequential(SequentialReason::SmallBlock);
