@@ -37,7 +37,7 @@ const PREDECESSOR: u32 = 1;
 const UNDISPATCHED: u32 = 1 << 31;
 /// How far from the frontier a worker without work looks for what others have not come to.
 const LEFT_OVER_NEAR: usize = 64;
-/// Workers that have run as far ahead as they may go on when so many may be started.
+/// Workers that sleep, having run as far ahead as they may, wake up when so many may be started.
 const STARTED_MIN: usize = 64;
 /// Most transactions in one turn.
 const BATCH_MAX: u64 = 32;
@@ -141,7 +141,8 @@ impl<'plan> Scheduler<'plan> {
             // their status.
             let start = self.cursor.load(Ordering::Relaxed);
             let horizon = self.horizon();
-            let can_start = self.is_worth_starting(start, horizon);
+            // Whoever is awake takes what there is: only to wake up for it, it has to be enough.
+            let can_start = start < horizon;
             // What began before its turn has to wait for its turn to begin once more.
             let below = if can_start { start } else { usize::MAX };
             while let Some(index) = self.pop_ready(below) {
@@ -311,8 +312,8 @@ impl<'plan> Scheduler<'plan> {
             || matches!(self.status(TxIndex::new(frontier)), Status::Executed { .. })
     }
 
-    /// Whether there is enough to be started for a worker to begin with it. If each commit let one
-    /// more transaction be started, a worker would be woken up for each.
+    /// Whether there is enough to be started for a worker to wake up. If each commit let one more
+    /// transaction be started, a worker would be woken up for each.
     fn is_worth_starting(&self, start: usize, horizon: usize) -> bool {
         let enough = (self.depth.load(Ordering::Relaxed) / 4).clamp(1, STARTED_MIN);
         start < horizon && (start + enough <= horizon || horizon == self.plan.transactions())

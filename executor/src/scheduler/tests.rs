@@ -85,19 +85,23 @@ fn a_chain_that_begins_before_its_turn_goes_on_before_it() {
 }
 
 #[test]
-fn nothing_starts_beyond_the_depth_and_then_not_one_by_one() {
+fn nothing_starts_beyond_the_depth_and_nobody_wakes_up_for_little() {
     let plan = plan(TURN_GAS, &[None; 40]);
     let scheduler = scheduler(&plan, 16);
     let taken = || dispatch_all(&scheduler);
-    assert_eq!(taken(), 13);
-    // A quarter of the depth has to be free.
+    assert_eq!(taken(), 16);
+    // A quarter of the depth has to be free. Whoever is awake takes less.
     scheduler.advance(3);
+    assert!(!scheduler.is_worth_waking(3));
     assert_eq!(taken(), 3);
-    scheduler.advance(5);
-    assert_eq!(taken(), 2);
+    scheduler.advance(7);
+    assert!(scheduler.is_worth_waking(7));
+    assert_eq!(taken(), 4);
     // The end of the block is reached to the last one.
     scheduler.advance(24);
-    assert_eq!(taken(), 22);
+    assert_eq!(taken(), 17);
+    scheduler.advance(25);
+    assert!(!scheduler.is_worth_waking(25));
 }
 
 #[test]
