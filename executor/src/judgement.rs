@@ -38,7 +38,7 @@ pub(crate) fn claimed_gas(header_gas_used: u64, transactions: usize) -> Option<u
 /// Why a block is to run sequentially, as far as that shows before its transactions are looked at.
 ///
 /// It goes by the gas limits where nobody claims what the block uses. `spec` is asked only if the
-/// fork matters: to find it out takes a tenth of the time of an empty block.
+/// fork matters: to find it out takes a twentieth of the time of an empty block.
 pub(crate) fn at_a_glance(
     gas_limits: impl ExactSizeIterator<Item = u64>,
     claimed_gas: Option<u64>,

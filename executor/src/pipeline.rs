@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     frontier::{End, Frontier},
     judgement,
-    parallel_map::parallel_map,
+    parallel_map::{PARALLEL_FROM, parallel_map},
     partitioner::ExecutionPlan,
     prefetch::Prefetch,
     scheduler::turn_length,
@@ -56,9 +56,6 @@ use std::{
 /// Accounts and slots that a transaction touches, for sizing tables.
 const ACCOUNTS_PER_TRANSACTION: usize = 3;
 const SLOTS_PER_TRANSACTION: usize = 4;
-
-/// With fewer transactions the calling thread frees a block's entries before another one is there.
-const DISPOSED_ON_ALL_FROM: usize = 2048;
 
 /// What all workers of one execution share.
 pub(crate) struct BlockContext {
@@ -204,7 +201,7 @@ impl BlockContext {
     /// Drops what a block of so many transactions needed, on all threads where that is worth it: a
     /// large one has some hundred thousand entries.
     pub(crate) fn dispose(mut self, transactions: usize, workers: Workers<'_>) {
-        if transactions >= DISPOSED_ON_ALL_FROM {
+        if transactions >= PARALLEL_FROM {
             workers.share_out(
                 self.state.parts(workers.threads()),
                 || (),

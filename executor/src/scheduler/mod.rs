@@ -308,13 +308,13 @@ impl<'plan> Scheduler<'plan> {
     /// start others, or to make final what stands there.
     fn is_worth_waking(&self, frontier: usize) -> bool {
         frontier == self.plan.transactions()
-            || self.is_worth_starting(self.cursor.load(Ordering::Relaxed), self.horizon())
+            || self.is_enough_to_start(self.cursor.load(Ordering::Relaxed), self.horizon())
             || matches!(self.status(TxIndex::new(frontier)), Status::Executed { .. })
     }
 
     /// Whether there is enough to be started for a worker to wake up. If each commit let one more
     /// transaction be started, a worker would be woken up for each.
-    fn is_worth_starting(&self, start: usize, horizon: usize) -> bool {
+    fn is_enough_to_start(&self, start: usize, horizon: usize) -> bool {
         let enough = (self.depth.load(Ordering::Relaxed) / 4).clamp(1, STARTED_MIN);
         start < horizon && (start + enough <= horizon || horizon == self.plan.transactions())
     }

@@ -124,10 +124,9 @@ pub(super) enum Origin {
 
 /// What has to be known to compute a value. What needs more is known more seldom: slots change within
 /// a block, and inner calls may have no template.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Needs {
     /// The call and the block.
-    #[default]
     Call,
     /// Slots as well.
     Storage,

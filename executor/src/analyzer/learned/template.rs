@@ -393,20 +393,18 @@ fn rule(rows: &[Row], site: usize, guards_before: u8, needs: &[Needs]) -> Rule {
     let mut others: Vec<&Row> = rows.iter().filter(|row| !has(row)).collect();
     let mut literals = Vec::new();
     while !others.is_empty() {
-        // A sample that went the other way says more than one that did not come to the branch.
-        let worth = |literal: &&(u8, bool)| {
-            let excluded = || others.iter().filter(|row| !holds(row, **literal));
-            let opposed = excluded().filter(|row| is_known(row, literal.0)).count();
-            let needs = needs.get(usize::from(literal.0)).copied();
-            (excluded().count() + opposed, Reverse(needs))
+        // Of the samples that a literal excludes, one that went the other way says more than one that
+        // did not come to the branch.
+        let worth = |literal: &(u8, bool)| -> usize {
+            let excluded = others.iter().filter(|row| !holds(row, *literal));
+            excluded.map(|row| 1 + usize::from(is_known(row, literal.0))).sum()
         };
+        let needs_of = |literal: &(u8, bool)| needs.get(usize::from(literal.0)).copied();
+        let rank = |literal: &&(u8, bool)| (worth(literal), Reverse(needs_of(literal)));
         // The first of the best: `max_by_key` would give the last.
-        let best = candidates.iter().rev().max_by_key(worth);
+        let best = candidates.iter().rev().max_by_key(rank);
         match best {
-            Some(literal)
-                if others.iter().any(|row| !holds(row, *literal))
-                    && literals.len() < LITERALS_MAX =>
-            {
+            Some(literal) if worth(literal) > 0 && literals.len() < LITERALS_MAX => {
                 literals.push(*literal);
                 others.retain(|row| holds(row, *literal));
             }
