@@ -56,11 +56,11 @@ fn is_pattern(value: U256) -> bool {
     if value.is_zero() {
         return false;
     }
-    let is_mask = |value: U256| {
-        value.bit_len() >= PATTERN_BITS && (value & value.wrapping_add(U256::ONE)).is_zero()
-    };
+    let is_ones = |value: U256| (value & value.wrapping_add(U256::ONE)).is_zero();
+    let is_mask = value.bit_len() >= PATTERN_BITS && is_ones(value);
     let is_aligned = value.trailing_zeros() >= PATTERN_BITS;
-    is_mask(value) || is_mask(!value) || is_aligned
+    // All ones above some bit: the mask that rounds to words, and what is added to count down by one.
+    is_mask || is_ones(!value) || is_aligned
 }
 
 fn shape(code: &[u8]) -> B256 {
@@ -104,7 +104,8 @@ mod tests {
         let push32 = |word: U256| [&[PUSH32], &word.to_be_bytes::<32>()[..]].concat();
         let address_mask: U256 = (U256::ONE << 160) - U256::ONE;
         let selector: U256 = U256::from(0xa9059cbb_u32) << 224;
-        for pattern in [address_mask, !address_mask, selector] {
+        let whole_words = !U256::from(31);
+        for pattern in [address_mask, !address_mask, whole_words, selector] {
             assert_eq!(immutable_at(&push32(pattern), 0), None);
         }
         for immutable in [0_u64, 1, 60, 3000] {

@@ -7,7 +7,7 @@
 //! [`record`](super::record) finds them.
 
 use alloy_primitives::{U256, map::HashMap};
-use revm::bytecode::opcode::{ADD, AND, MUL};
+use revm::bytecode::opcode::{ADD, AND, MUL, SUB};
 use serde::{Deserialize, Serialize};
 
 /// A node of an [`Arena`].
@@ -45,6 +45,8 @@ pub(super) enum Environment {
     Number,
     /// CALLDATASIZE, in bytes.
     CalldataSize,
+    /// The transaction's gas limit.
+    GasLimit,
 }
 
 /// One expression.
@@ -139,6 +141,8 @@ const WEIGHT_MAX: u16 = 192;
 /// What a call, and a run of bytes, counts for at most.
 const CALL_WEIGHT_MAX: u16 = 24;
 const BYTES_WEIGHT_MAX: u16 = 64;
+/// How many addends a difference may be worked out of.
+const ADDENDS_MAX: usize = 16;
 /// How many nodes an arena may have.
 const NODES_MAX: usize = 4096;
 /// The bits of an address.
@@ -180,6 +184,12 @@ impl Arena {
     pub(super) fn is_partial(&self, id: NodeId) -> bool {
         let is_opaque = |segment: &Segment| matches!(segment, Segment::Opaque(_));
         matches!(self.get(id), Node::Bytes(segments) if segments.iter().any(is_opaque))
+    }
+
+    /// Whether the node is the first word of calldata.
+    pub(super) fn is_first_word(&self, id: NodeId) -> bool {
+        let zero = Node::Constant(U256::ZERO);
+        matches!(self.get(id), Node::CalldataWord(offset) if *self.get(*offset) == zero)
     }
 
     /// How many nodes the expression has.
@@ -273,6 +283,11 @@ impl Arena {
         if instruction == ADD {
             return self.sum(ids[0], ids[1]);
         }
+        if instruction == SUB
+            && let Some(difference) = self.difference(ids[0], ids[1])
+        {
+            return difference;
+        }
         if instruction == AND
             && let Some(same) = self.unmasked(ids[0], ids[1])
         {
@@ -311,6 +326,60 @@ impl Arena {
             },
             _ => (Some(id), U256::ZERO),
         }
+    }
+
+    /// A difference in the form of a sum, if nothing is left of what is subtracted but a constant.
+    /// That is how code gets the length of what it has put into memory: two pointers, of which one
+    /// is the other one and more.
+    fn difference(&mut self, from: NodeId, what: NodeId) -> Option<Origin> {
+        let (mut addends, constant) = self.addends(from)?;
+        let (subtracted, less) = self.addends(what)?;
+        for addend in subtracted {
+            let at = addends.iter().position(|known| *known == addend)?;
+            addends.remove(at);
+        }
+        let constant = constant.wrapping_sub(less);
+        let mut addends = addends.into_iter();
+        let Some(mut sum) = addends.next() else { return Some(Origin::Constant) };
+        for addend in addends {
+            let Origin::Known(more) = self.sum(sum, addend) else { return None };
+            sum = more;
+        }
+        self.plus(sum, constant).map(Origin::Known)
+    }
+
+    /// What is added up to a value: expressions that are no sums, and a constant. `None` if there are
+    /// too many.
+    fn addends(&self, id: NodeId) -> Option<(Vec<NodeId>, U256)> {
+        let (mut open, mut addends, mut constant) = (vec![id], Vec::new(), U256::ZERO);
+        while let Some(id) = open.pop() {
+            match self.get(id) {
+                Node::Constant(value) => constant = constant.wrapping_add(*value),
+                Node::Apply(ADD, [a, b, _]) => open.extend([*b, *a]),
+                _ => addends.push(id),
+            }
+            if open.len() + addends.len() > ADDENDS_MAX {
+                return None;
+            }
+        }
+        Some((addends, constant))
+    }
+
+    /// A value and so many more.
+    pub(super) fn plus(&mut self, id: NodeId, more: U256) -> Option<NodeId> {
+        let constant = self.constant(more)?;
+        match self.sum(id, constant) {
+            Origin::Known(sum) => Some(sum),
+            Origin::Constant => self.constant(self.split_sum(id).1.wrapping_add(more)),
+            Origin::Opaque => None,
+        }
+    }
+
+    /// How much larger one value is than another, if it always is by the same.
+    pub(super) fn distance(&self, from: NodeId, to: NodeId) -> Option<U256> {
+        let ((variable_from, constant_from), (variable_to, constant_to)) =
+            (self.split_sum(from), self.split_sum(to));
+        (variable_from == variable_to).then(|| constant_to.wrapping_sub(constant_from))
     }
 
     /// The operand of an AND that changes nothing: an address stays one under an address's mask.
@@ -466,6 +535,26 @@ mod tests {
         let five = add(&mut arena, one, 1);
         assert_eq!(five, add(&mut arena, caller, 5));
         assert_eq!(caller, add(&mut arena, caller, 0));
+    }
+
+    #[test]
+    fn what_is_subtracted_again_vanishes() {
+        let mut arena = Arena::default();
+        let [here, size] = [Environment::This, Environment::CalldataSize]
+            .map(|fact| arena.add(Node::Environment(fact)).unwrap());
+        let start = arena.plus(here, U256::from(0x80)).unwrap();
+        let Origin::Known(both) = arena.sum(start, size) else { panic!("it is no constant") };
+        let end = arena.plus(both, U256::from(0x20)).unwrap();
+        let difference = |arena: &mut Arena, from, what| {
+            arena
+                .apply(SUB, &[(Origin::Known(from), U256::ZERO), (Origin::Known(what), U256::ZERO)])
+        };
+        let length = difference(&mut arena, end, start);
+        assert_eq!(arena.plus(size, U256::from(0x20)).map(Origin::Known), Some(length));
+        assert_eq!(difference(&mut arena, start, here), Origin::Constant);
+        // More is subtracted than there is.
+        let Origin::Known(other) = difference(&mut arena, here, size) else { panic!() };
+        assert_eq!(*arena.get(other), Node::Apply(SUB, [here, size, here]));
     }
 
     #[test]

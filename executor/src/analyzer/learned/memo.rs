@@ -29,6 +29,8 @@ pub(super) enum Question {
     Caller,
     /// What it pays.
     Value,
+    /// How much gas it may use.
+    GasLimit,
     /// How many bytes of calldata it has.
     CalldataSize,
     /// The 32 bytes of calldata at an offset; zeros behind the end.
@@ -40,6 +42,7 @@ impl Question {
         match self {
             Self::Caller => tx.caller().into_word().into(),
             Self::Value => tx.value(),
+            Self::GasLimit => U256::from(tx.gas_limit()),
             Self::CalldataSize => U256::from(tx.input().len()),
             Self::CalldataWord(offset) => {
                 let mut word = [0; 32];

@@ -5,7 +5,7 @@
 
 use super::expression::{Arena, Length, Node, NodeId, Origin, Segment};
 use alloy_primitives::U256;
-use revm::bytecode::opcode::ADD;
+use revm::bytecode::opcode::{AND, OR};
 use std::{collections::BTreeMap, ops::Range};
 
 /// A run of bytes that is not constant.
@@ -221,6 +221,83 @@ fn append_word(
     }
 }
 
+/// Makes bytes as long as `whole` says, by the longest piece of calldata among them, if all lengths
+/// are taken for fixed: code that copies word by word has made many pieces of it, and how many there
+/// are depends on the call.
+pub(super) fn stretch(segments: &mut Vec<Segment>, whole: NodeId, arena: &mut Arena) {
+    let Some(total) = segments.iter().map(fixed_length).sum::<Option<usize>>() else { return };
+    let longest = calldata_runs(segments, arena).into_iter().max_by_key(|run| run.length);
+    let Some(run) = longest.filter(|run| run.length >= STRETCHED_MIN) else { return };
+    let rest = U256::from(total - run.length);
+    let start = arena.plus(run.start.0, U256::from(run.start.1));
+    if let (Some(start), Some(length)) = (start, arena.plus(whole, rest.wrapping_neg())) {
+        segments.splice(run.segments, [Segment::Calldata(start, Length::Of(length))]);
+    }
+}
+
+/// How much calldata in one piece has its length made an expression, in bytes. Two words are what
+/// mappings hash.
+const STRETCHED_MIN: usize = 64;
+
+/// Segments that are one piece of calldata.
+struct CalldataRun {
+    segments: Range<usize>,
+    /// An offset in calldata, and so many bytes on.
+    start: (NodeId, usize),
+    length: usize,
+}
+
+impl CalldataRun {
+    fn is_followed_by(&self, (offset, from): (NodeId, usize), arena: &Arena) -> bool {
+        let end = U256::from(self.start.1 + self.length);
+        let gap = arena.distance(self.start.0, offset);
+        gap.is_some_and(|gap| gap.wrapping_add(U256::from(from)) == end)
+    }
+}
+
+fn calldata_runs(segments: &[Segment], arena: &Arena) -> Vec<CalldataRun> {
+    let mut runs: Vec<CalldataRun> = Vec::new();
+    for (at, segment) in segments.iter().enumerate() {
+        let (start, length) = match segment {
+            Segment::Calldata(offset, Length::Fixed(length)) => ((*offset, 0), *length as usize),
+            Segment::Word(word, from, length) => {
+                let offset = match arena.get(*word) {
+                    Node::CalldataWord(offset) => Some(*offset),
+                    _ if *length < 32 => first_calldata(*word, arena),
+                    _ => None,
+                };
+                let Some(offset) = offset else { continue };
+                ((offset, usize::from(*from)), usize::from(*length))
+            }
+            _ => continue,
+        };
+        match runs.last_mut() {
+            Some(run) if run.segments.end == at && run.is_followed_by(start, arena) => {
+                run.segments.end += 1;
+                run.length += length;
+            }
+            _ => runs.push(CalldataRun { segments: at..at + 1, start, length }),
+        }
+    }
+    runs
+}
+
+/// Where the calldata begins that the bytes begin with that are used of a word. The last word of what
+/// is copied is masked, and put together with what was there before.
+fn first_calldata(word: NodeId, arena: &Arena) -> Option<NodeId> {
+    match arena.get(word) {
+        Node::CalldataWord(offset) => Some(*offset),
+        Node::Bytes(segments) => match segments.first() {
+            Some(Segment::Calldata(offset, _)) => Some(*offset),
+            _ => None,
+        },
+        Node::Apply(AND | OR, [a, b, _]) => {
+            first_calldata(*a, arena).or_else(|| first_calldata(*b, arena))
+        }
+        _ => None,
+    }
+}
+
 /// The length of a segment, in bytes, if it is always the same.
 fn fixed_length(segment: &Segment) -> Option<usize> {
     match segment {
@@ -240,19 +317,9 @@ fn segment(source: Source, length: usize, arena: &mut Arena) -> Segment {
         Source::Return(call, from) => Segment::Return(call, from as u32, length as u32),
         Source::Opaque => opaque,
         Source::Calldata(offset, from, whole) => {
-            let terms = [(Origin::Known(offset), U256::ZERO), (Origin::Constant, U256::from(from))];
             let length = whole.map_or(Length::Fixed(length as u32), Length::Of);
-            match arena.apply(ADD, &terms) {
-                Origin::Known(offset) => Segment::Calldata(offset, length),
-                Origin::Constant => {
-                    let start = match arena.get(offset) {
-                        Node::Constant(start) => start.wrapping_add(U256::from(from)),
-                        _ => return opaque,
-                    };
-                    arena.constant(start).map_or(opaque, |offset| Segment::Calldata(offset, length))
-                }
-                Origin::Opaque => opaque,
-            }
+            let start = arena.plus(offset, U256::from(from));
+            start.map_or(opaque, |start| Segment::Calldata(start, length))
         }
     }
 }
@@ -333,6 +400,33 @@ mod tests {
                 Segment::Word(to, 0, 32),
                 Segment::Opaque(28),
             ]
+        );
+    }
+
+    #[test]
+    fn calldata_that_is_copied_word_by_word_is_as_long_as_the_call_says() {
+        let mut arena = Arena::default();
+        let [start, length, mask] =
+            [Environment::Value, Environment::CalldataSize, Environment::This]
+                .map(|fact| word(&mut arena, fact));
+        let mut memory = ShadowMemory::default();
+        memory.write(1000..1068, Source::Calldata(start, 0, None));
+        for at in [0, 32] {
+            let copied = memory.word(1000 + at, &[7; 32], &mut arena);
+            memory.write_word(4 + at, copied);
+        }
+        // What is left is masked, and put together with what was there.
+        let rest = memory.word(1064, &[7; 32], &mut arena);
+        let masked = arena.apply(AND, &[(rest, U256::ZERO), (Origin::Known(mask), U256::ZERO)]);
+        let last = arena.apply(OR, &[(masked, U256::ZERO), (Origin::Constant, U256::ZERO)]);
+        memory.write_word(68, last);
+        let mut segments = memory.segments(0, &[7; 72], &mut arena);
+        assert_eq!(segments.len(), 4);
+        stretch(&mut segments, length, &mut arena);
+        let length = arena.plus(length, U256::from(4).wrapping_neg()).unwrap();
+        assert_eq!(
+            segments,
+            [Segment::Constant([7; 4].into()), Segment::Calldata(start, Length::Of(length))]
         );
     }
 

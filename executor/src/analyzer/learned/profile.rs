@@ -205,7 +205,7 @@ const EVICTED_SHARE: usize = 8;
 
 impl Profile {
     /// The version of the form in which templates are exported.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 
     /// An empty profile that may take 64 MiB of memory.
     pub fn new() -> Self {

@@ -12,16 +12,16 @@ use super::{
     arithmetic::is_arithmetic,
     code_shape::{CodeShapes, immutable_at},
     expression::{Arena, Call, Environment, Node, NodeId, Origin, Segment, address_mask, arity},
-    memory::{ShadowMemory, Source, has_opaque},
+    memory::{ShadowMemory, Source, has_opaque, stretch},
     template::TemplateKey,
 };
 use alloy_primitives::{Address, B256, Bytes, U256, map::HashMap};
 use revm::{
     bytecode::opcode::*,
-    context_interface::ContextTr,
+    context_interface::{ContextTr, Transaction},
     inspector::Inspector,
     interpreter::{
-        CallInputs, CallOutcome, CreateInputs, CreateOutcome, Interpreter,
+        CallInputs, CallOutcome, CreateInputs, CreateOutcome, InstructionResult, Interpreter,
         interpreter::EthInterpreter,
         interpreter_types::{Jumps, LegacyBytecode, MemoryTr},
     },
@@ -40,6 +40,8 @@ const GUARDS_MAX: usize = 256;
 const EFFECTS_MAX: usize = 256;
 /// Instructions after which a transaction is not followed any more.
 const STEPS_MAX: usize = 2_000_000;
+/// How far the first word of calldata is shifted to leave the selector.
+const SELECTOR_SHIFT: usize = 224;
 /// The identity precompile.
 const IDENTITY: Address = Address::with_last_byte(4);
 
@@ -139,6 +141,27 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Notes that so much gas was not enough for the transaction.
+    fn guard_gas(&mut self, gas_limit: u64) {
+        let arena = &mut self.arena;
+        let limit = arena.add(Node::Environment(Environment::GasLimit));
+        let (Some(limit), Some(too_little)) = (limit, arena.constant(U256::from(gas_limit))) else {
+            return;
+        };
+        if let Some(is_more) = arena.add(Node::Apply(GT, [limit, too_little, limit])) {
+            self.guards.push((is_more, false));
+        }
+    }
+}
+
+fn ran_out_of_gas(result: InstructionResult) -> bool {
+    use InstructionResult::{
+        InvalidOperandOOG, MemoryOOG, OutOfGas, PrecompileOOG, ReentrancySentryOOG,
+    };
+    matches!(result, OutOfGas | MemoryOOG | PrecompileOOG | InvalidOperandOOG | ReentrancySentryOOG)
+}
+
 /// Records the calls of one transaction.
 #[derive(Debug)]
 pub(super) struct Recorder<'a> {
@@ -146,11 +169,13 @@ pub(super) struct Recorder<'a> {
     frames: Vec<Frame>,
     finished: Vec<Sample>,
     steps: usize,
+    /// Whether a call ran out of gas.
+    lacks_gas: bool,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) const fn new(shapes: &'a CodeShapes) -> Self {
-        Self { shapes, frames: Vec::new(), finished: Vec::new(), steps: 0 }
+        Self { shapes, frames: Vec::new(), finished: Vec::new(), steps: 0, lacks_gas: false }
     }
 
     /// What was recorded: inner calls before those that made them.
@@ -198,8 +223,15 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
         None
     }
 
-    fn call_end(&mut self, _: &mut CTX, inputs: &CallInputs, outcome: &mut CallOutcome) {
+    fn call_end(&mut self, context: &mut CTX, inputs: &CallInputs, outcome: &mut CallOutcome) {
         let result = *outcome.instruction_result();
+        self.lacks_gas |= ran_out_of_gas(result);
+        if let [frame] = &mut self.frames[..]
+            && self.lacks_gas
+            && !result.is_ok()
+        {
+            frame.guard_gas(context.tx().gas_limit());
+        }
         let had_code = self.frames.last().is_some_and(|frame| frame.has_code);
         self.finish();
         let Some(caller) = self.frames.last_mut() else { return };
@@ -298,6 +330,9 @@ impl Step<'_> {
     fn result(&mut self, instruction: u8) -> Origin {
         if is_arithmetic(instruction) {
             let operands = [0, 1, 2].map(|at| self.operand(at));
+            if self.is_selector(instruction, &operands) {
+                return Origin::Constant;
+            }
             return self.frame.arena.apply(instruction, &operands[..arity(instruction)]);
         }
         match instruction {
@@ -413,6 +448,20 @@ impl Step<'_> {
         }
     }
 
+    /// Whether an instruction takes the selector out of calldata: it is the same in all samples of a
+    /// template, and so is what a dispatcher makes of it.
+    fn is_selector(&self, instruction: u8, operands: &[(Origin, U256); 3]) -> bool {
+        let (word, by, all_but_selector) = match instruction {
+            SHR => (operands[1], operands[0], U256::from(SELECTOR_SHIFT)),
+            DIV => (operands[0], operands[1], U256::ONE << SELECTOR_SHIFT),
+            _ => return false,
+        };
+        let is_first_word = |id| self.frame.arena.is_first_word(id);
+        self.frame.key.selector.is_some()
+            && by == (Origin::Constant, all_but_selector)
+            && matches!(word, (Origin::Known(id), _) if is_first_word(id))
+    }
+
     /// Origin and value of an operand, counted from the top of the stack. A word that is not known
     /// in all its bytes is not known.
     fn operand(&self, at: usize) -> (Origin, U256) {
@@ -507,13 +556,19 @@ impl Step<'_> {
 
     /// Bytes of memory, by the operands that give offset and length.
     fn segments(&mut self, offset: usize, length: usize) -> Option<Vec<Segment>> {
+        let whole = self.operand(length);
         let length = self.offset(length).filter(|length| *length <= BYTES_MAX)?;
         if length == 0 {
             return Some(Vec::new());
         }
         let offset = self.offset(offset)?;
         let bytes = self.real_memory(offset..offset + length);
-        Some(self.frame.memory.segments(offset, &bytes, &mut self.frame.arena))
+        let Frame { memory, arena, .. } = &mut *self.frame;
+        let mut segments = memory.segments(offset, &bytes, arena);
+        if let (Origin::Known(whole), _) = whole {
+            stretch(&mut segments, whole, arena);
+        }
+        Some(segments)
     }
 
     fn load(&mut self) -> Origin {

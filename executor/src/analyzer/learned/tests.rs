@@ -1,6 +1,9 @@
 //! Learning and predicting, end to end, with codes that do one thing each.
 
-use super::{LearnedAccess, LearnedPrediction, Profile};
+use super::{
+    LearnedAccess, LearnedPrediction, Profile,
+    replay::{StateBefore, replay},
+};
 use crate::{Shared, workers::Workers};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, Bytes, TxKind, U256, hex, keccak256};
@@ -32,6 +35,11 @@ const CHOICE: [u8; 19] = hex!("6004 35 600c 57 6001 6002 55 00 5b 6001 6001 55 0
 const LIST: [u8; 15] = hex!("5f 54 80 6001 01 5f 55 6064 01 6001 90 55");
 /// Looks at slot 5 and runs out of gas.
 const WASTE: [u8; 4] = hex!("6005 54 fe");
+
+/// Stores in slots 1 and 2.
+const WRITE: [u8; 11] = hex!("6001 6001 55 6001 6002 55 00");
+/// Looks at slot 5, if it is that function that is called.
+const DISPATCHER: [u8; 22] = hex!("5f 35 60e0 1c 63 12345678 14 6011 57 5f 5f fd 5b 6005 54 00");
 
 /// A chain of one block, with a profile that learns from it.
 struct Chain {
@@ -199,6 +207,34 @@ fn who_runs_out_of_gas_teaches_what_came_before() {
     chain.profile.learn(&chain.env, &call, &changes);
     let call = chain.call(CONTRACT, U256::ZERO);
     assert_eq!(chain.slots(&call), [(CONTRACT, U256::from(5), false)]);
+}
+
+#[test]
+fn a_gas_limit_that_was_too_low_is_too_low() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &WRITE);
+    let poor = |chain: &Chain| TxEnv { gas_limit: 50_000, ..chain.call(CONTRACT, U256::ZERO) };
+    let call = poor(&chain);
+    let changes = chain.execute(&call, false);
+    chain.profile.learn(&chain.env, &call, &changes);
+    chain.learn(&chain.call(CONTRACT, U256::ZERO));
+    let slots = |call| chain.slots(&call).into_iter().map(|(_, slot, writes)| (slot, writes));
+    let [first, second] = [1, 2].map(U256::from);
+    assert!(slots(chain.call(CONTRACT, U256::ZERO)).eq([(first, true), (second, true)]));
+    assert!(slots(poor(&chain)).eq([(first, false), (second, false)]));
+}
+
+#[test]
+fn a_dispatcher_is_no_branch() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &DISPATCHER);
+    let call = chain.call(CONTRACT, U256::ZERO);
+    let changes = chain.execute(&call, true);
+    let before = StateBefore::of(&changes, &chain.profile.shapes);
+    let samples = replay(&chain.env, &call, before);
+    assert_eq!(samples.len(), 1);
+    assert_eq!(samples[0].guards, []);
+    assert_eq!(samples[0].effects.len(), 1);
 }
 
 #[test]

@@ -31,6 +31,15 @@ impl<V: StateView> Evaluator<'_, V> {
         nearest >> action.site & 1 == 1
     }
 
+    /// Whether it is beyond doubt that an action is done, by its condition.
+    pub(super) fn is_certain(&mut self, here: Here<'_>, action: &Action) -> bool {
+        match action.condition {
+            Condition::Always => true,
+            Condition::Literals(literals) => self.literals(here, literals) == Some(true),
+            Condition::Neighbours => false,
+        }
+    }
+
     /// Whether all of some literals hold. `None` if that cannot be known.
     fn literals(&mut self, here: Here<'_>, literals: Part) -> Option<bool> {
         // Actions under the same conditions follow one another.

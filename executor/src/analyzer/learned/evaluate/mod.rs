@@ -24,7 +24,7 @@ use super::{
     explore::UnknownCall,
     expression::address_mask,
     profile::{Resolved, Templates},
-    program::{Condition, Deed, Operand, Part, Program},
+    program::{Deed, Operand, Part, Program},
     resolver::{CodeId, Resolver},
 };
 use alloy_evm::EvmEnv;
@@ -52,6 +52,7 @@ pub(crate) trait StateView {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) origin: Address,
+    pub(crate) gas_limit: U256,
     pub(crate) beneficiary: Address,
     pub(crate) timestamp: U256,
     pub(crate) number: U256,
@@ -59,14 +60,16 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     pub(crate) fn of(env: &EvmEnv, tx: &TxEnv) -> Self {
-        Self { origin: tx.caller, ..Self::of_block(env) }
+        let gas_limit = U256::from(tx.gas_limit);
+        Self { origin: tx.caller, gas_limit, ..Self::of_block(env) }
     }
 
-    /// What is known of the block, with a sender that nobody is.
+    /// What is known of the block, with a sender that nobody is and as much gas as there can be.
     pub(crate) fn of_block(env: &EvmEnv) -> Self {
         let block = &env.block_env;
         Self {
             origin: Address::ZERO,
+            gas_limit: U256::from(u64::MAX),
             beneficiary: block.beneficiary,
             timestamp: block.timestamp,
             number: block.number,
@@ -228,8 +231,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                     }
                 }
                 Deed::Write { slot, note, value } => {
-                    // Where not every call writes, another one than this may be the one that does.
-                    let value = value.filter(|_| matches!(action.condition, Condition::Always));
+                    // Where it is a guess, another call than this may be the one that writes.
+                    let value = value.filter(|_| self.is_certain(here, action));
                     self.write(here, slot, (note, value, action.site));
                 }
                 Deed::Account(address) => {

@@ -160,6 +160,7 @@ impl<V: StateView> Evaluator<'_, V> {
                 (inputs.value?, inputs.is_of_transaction.then_some(Question::Value))
             }
             Environment::Origin => (number(self.surroundings.origin), Some(Question::Caller)),
+            Environment::GasLimit => (self.surroundings.gas_limit, Some(Question::GasLimit)),
             Environment::Beneficiary => (number(self.surroundings.beneficiary), None),
             Environment::Timestamp => (self.surroundings.timestamp, None),
             Environment::Number => (self.surroundings.number, None),
