@@ -87,6 +87,8 @@ pub(super) struct Call {
     pub(super) value: Option<NodeId>,
     /// The calldata.
     pub(super) input: Box<[Segment]>,
+    /// How often the same call has been made before, if calls between may have changed what it finds.
+    pub(super) again: u8,
 }
 
 /// A run of bytes.
@@ -511,6 +513,7 @@ fn map_operands(node: &Node, map: &mut dyn FnMut(NodeId) -> NodeId) -> Node {
             to: map(call.to),
             value: call.value.map(&mut *map),
             input: segments(&call.input, map),
+            again: call.again,
         })),
     }
 }

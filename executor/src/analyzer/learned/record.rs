@@ -112,6 +112,10 @@ struct Frame {
     effects: Vec<Effect>,
     guards: Vec<(NodeId, bool)>,
     returned: Returned,
+    /// How many calls were made that may have changed something.
+    changes: usize,
+    /// The calls that were made: how often again, and what `changes` was then.
+    made: HashMap<NodeId, (u8, usize)>,
     /// The call that is being made, if it is followed.
     pending: Option<NodeId>,
     pending_input: Vec<(usize, usize, Source)>,
@@ -134,6 +138,8 @@ impl Frame {
             effects: Vec::new(),
             guards: Vec::new(),
             returned: Returned::Constant,
+            changes: 0,
+            made: HashMap::default(),
             pending: None,
             pending_input: Vec::new(),
             is_broken: false,
@@ -608,6 +614,23 @@ impl Step<'_> {
         }
     }
 
+    /// The node of a call. One that is made once more, and may find something else, is another one.
+    fn numbered(&mut self, mut call: Call) -> Option<NodeId> {
+        let Frame { arena, made, changes, .. } = &mut *self.frame;
+        *changes += usize::from(call.instruction != STATICCALL);
+        let id = arena.add(Node::Call(Box::new(call.clone())))?;
+        let Some((again, until)) = made.get_mut(&id) else {
+            made.insert(id, (0, *changes));
+            return Some(id);
+        };
+        if *changes > *until + usize::from(call.instruction != STATICCALL) {
+            *again = again.saturating_add(1);
+        }
+        *until = *changes;
+        call.again = *again;
+        arena.add(Node::Call(Box::new(call)))
+    }
+
     fn call(&mut self, instruction: u8, has_value: bool) -> Origin {
         let input = 2 + usize::from(has_value);
         let (_, to) = self.operand(1);
@@ -625,8 +648,8 @@ impl Step<'_> {
             let input = self
                 .segments(input, input + 1)
                 .unwrap_or_else(|| vec![Segment::Opaque(length as u32)]);
-            let call = Call { instruction, to, value, input: input.into() };
-            if let Some(call) = self.frame.arena.add(Node::Call(Box::new(call))) {
+            let call = Call { instruction, to, value, input: input.into(), again: 0 };
+            if let Some(call) = self.numbered(call) {
                 self.frame.pending = Some(call);
                 self.effect(Effect::Call(call));
             } else {

@@ -2,6 +2,7 @@
 
 use super::{
     LearnedAccess, LearnedPrediction, Profile,
+    record::Effect,
     replay::{StateBefore, replay},
 };
 use crate::{Shared, workers::Workers};
@@ -40,6 +41,12 @@ const WASTE: [u8; 4] = hex!("6005 54 fe");
 const WRITE: [u8; 11] = hex!("6001 6001 55 6001 6002 55 00");
 /// Looks at slot 5, if it is that function that is called.
 const DISPATCHER: [u8; 22] = hex!("5f 35 60e0 1c 63 12345678 14 6011 57 5f 5f fd 5b 6005 54 00");
+
+/// Stores the word in slot 1.
+const SETTER: [u8; 7] = hex!("6004 35 6001 55 00");
+/// Hands its calldata on like the proxy; then stores in slot 100 + n, where n is what slot 1 holds.
+const FOLLOWER: [u8; 23] =
+    hex!("36 5f 5f 37 5f 5f 36 5f 5f 54 5a f4 50 6001 6001 54 6064 01 55 00");
 
 /// A chain of one block, with a profile that learns from it.
 struct Chain {
@@ -235,6 +242,36 @@ fn a_dispatcher_is_no_branch() {
     assert_eq!(samples.len(), 1);
     assert_eq!(samples[0].guards, []);
     assert_eq!(samples[0].effects.len(), 1);
+}
+
+#[test]
+fn what_another_call_has_written_is_not_what_it_was() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &FOLLOWER);
+    chain.deploy(LOGIC, &SETTER);
+    chain.store(CONTRACT, 0, LOGIC.into_word().into());
+    chain.learn(&chain.call(CONTRACT, U256::from(5)));
+    // Slot 1 holds five, and will hold nine when it is looked at.
+    let slots = chain.slots(&chain.call(CONTRACT, U256::from(9)));
+    assert_eq!(slots, [(CONTRACT, U256::ZERO, false), (CONTRACT, U256::ONE, true)]);
+}
+
+#[test]
+fn a_call_that_may_find_something_else_is_another_call() {
+    let mut chain = Chain::new();
+    let looks = hex!("5f 5f 5f 5f 60c1 5a fa 50");
+    let acts = hex!("5f 5f 5f 5f 5f 60c1 5a f1 50");
+    chain.deploy(CONTRACT, &[&looks[..], &acts, &looks, &looks].concat());
+    let call = chain.call(CONTRACT, U256::ZERO);
+    let changes = chain.execute(&call, true);
+    let samples = replay(&chain.env, &call, StateBefore::of(&changes, &chain.profile.shapes));
+    let [Effect::Call(first), Effect::Call(between), Effect::Call(second), Effect::Call(third)] =
+        samples[0].effects[..]
+    else {
+        panic!("{:?}", samples[0].effects)
+    };
+    assert_eq!(second, third);
+    assert!(first != second && first != between && between != second);
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! Values: the registers of a call, computed when they are asked for.
 
-use super::{Evaluator, Here, StateView};
+use super::{CallInputs, Evaluator, Extent, Frame, Here, StateView};
 use crate::analyzer::learned::{
     arithmetic::compute,
     bits::Bits,
     code_shape::immutable_at,
-    desk::Register,
+    desk::{Access, Register},
     expression::Environment,
     memo::Question,
     program::{Operand, Step},
 };
 use alloy_primitives::{Address, U256};
+use multilane_state::StateLocation;
 
 /// Steps of one transaction, all calls together. Bytes that are put together count as well.
 const STEPS_MAX: usize = 1 << 16;
@@ -62,8 +63,7 @@ impl<V: StateView> Evaluator<'_, V> {
         let bits = match *step {
             Step::Load(slot) => {
                 let slot = self.value(here, slot);
-                let this = self.frames[here.frame].inputs.this;
-                slot.map_or(Bits::UNKNOWN, |slot| self.view.storage(this, slot))
+                slot.map_or(Bits::UNKNOWN, |slot| self.load(here, slot))
             }
             Step::Apply(instruction, [a, b, _]) => {
                 Bits::apply(instruction, self.bits(here, a), self.bits(here, b))
@@ -110,7 +110,7 @@ impl<V: StateView> Evaluator<'_, V> {
             }
             Step::Load(slot) => {
                 let slot = self.value(here, slot)?;
-                self.view.storage(self.frames[here.frame].inputs.this, slot).whole()
+                self.load(here, slot).whole()
             }
             Step::Apply(instruction, operands) => {
                 let [a, b, c] = operands;
@@ -145,6 +145,19 @@ impl<V: StateView> Evaluator<'_, V> {
             }
             Step::Unknown => None,
         }
+    }
+
+    /// What a slot of the called account holds. What another call of the transaction has written is
+    /// not known any more.
+    fn load(&mut self, here: Here<'_>, slot: U256) -> Bits {
+        let Frame { id, inputs: CallInputs { this, .. }, .. } = self.frames[here.frame];
+        let location = StateLocation::Slot(this, slot);
+        // What this call has written itself is part of the expression.
+        let is_by_other =
+            |access: &Access| access.writes && access.location == location && access.call != id;
+        let is_overwritten =
+            self.extent == Extent::Everything && self.desk.accesses.iter().any(is_by_other);
+        if is_overwritten { Bits::UNKNOWN } else { self.view.storage(this, slot) }
     }
 
     fn fact(&mut self, here: Here<'_>, fact: Environment) -> Option<U256> {
