@@ -145,9 +145,7 @@ impl Frame {
             is_broken: false,
         }
     }
-}
 
-impl Frame {
     /// Notes that so much gas was not enough for the transaction.
     fn guard_gas(&mut self, gas_limit: u64) {
         let arena = &mut self.arena;
