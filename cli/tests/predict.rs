@@ -1,5 +1,9 @@
 //! The command `predict` as a user meets it.
 
+#[path = "support/mainnet.rs"]
+mod mainnet;
+
+use mainnet::mainnet;
 use serde_json::Value;
 use std::process::{Command, Output};
 
@@ -45,4 +49,15 @@ fn the_table_has_a_line_for_each_block_and_one_for_all() {
     assert!(output.status.success());
     let text = std::str::from_utf8(&output.stdout).unwrap();
     assert!(text.lines().nth(4).is_some_and(|line| line.trim_start().starts_with("all")), "{text}");
+}
+
+/// What has been reached: whoever changes how templates are learned sees at once what it costs.
+#[test]
+fn of_real_blocks_most_is_foreseen() {
+    let Some(mainnet) = mainnet("of_real_blocks_most_is_foreseen") else { return };
+    let summary = summary(&run(&[mainnet.to_str().unwrap(), "--format", "json"]));
+    let share = |of: &str| summary["seen_twice"][of].as_f64().unwrap();
+    assert!(share("slot_precision") >= 0.95, "{summary}");
+    assert!(share("slot_recall") >= 0.87, "{summary}");
+    assert!(share("write_recall") >= 0.83, "{summary}");
 }

@@ -1,9 +1,12 @@
 //! The command `replay` as a user meets it: the binary, its output and its exit status.
 
 mod access_lists;
+#[path = "../support/mainnet.rs"]
+mod mainnet;
 #[path = "../support/mod.rs"]
 mod support;
 
+use mainnet::mainnet;
 use serde_json::Value;
 use std::{
     fs,
@@ -26,17 +29,6 @@ fn run(arguments: &[&str]) -> Output {
 
 fn run_on(path: &Path, arguments: &[&str]) -> Output {
     multilane().arg(path).args(arguments).output().expect("the binary runs")
-}
-
-/// The archive of mainnet blocks, or `None` with a note where this machine does not have it.
-fn mainnet(test: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mainnet");
-    if path.is_dir() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI needs shared/data/mainnet");
-    eprintln!("{test}: left out, shared/data/mainnet is not there");
-    None
 }
 
 /// An archive with copies of blocks of another, in a directory of its own.
