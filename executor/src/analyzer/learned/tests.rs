@@ -2,7 +2,7 @@
 
 use super::{
     LearnedAccess, LearnedPrediction, Profile,
-    record::Effect,
+    record::{Effect, Sample},
     replay::{StateBefore, replay},
 };
 use crate::{Shared, workers::Workers};
@@ -104,8 +104,19 @@ impl Chain {
     }
 
     fn learn(&mut self, tx: &TxEnv) {
-        let changes = self.execute(tx, true);
+        self.learn_outcome(tx, true);
+    }
+
+    fn learn_outcome(&mut self, tx: &TxEnv, succeeds: bool) {
+        let changes = self.execute(tx, succeeds);
         self.profile.learn(&self.env, tx, &changes);
+    }
+
+    /// What a call of a contract teaches.
+    fn record(&mut self, to: Address) -> Vec<Sample> {
+        let call = self.call(to, U256::ZERO);
+        let changes = self.execute(&call, true);
+        replay(&self.env, &call, StateBefore::of(&changes, &self.profile.shapes))
     }
 
     fn predict(&self, tx: &TxEnv) -> Option<LearnedPrediction> {
@@ -209,9 +220,7 @@ fn what_earlier_transactions_store_is_expected() {
 fn who_runs_out_of_gas_teaches_what_came_before() {
     let mut chain = Chain::new();
     chain.deploy(CONTRACT, &WASTE);
-    let call = chain.call(CONTRACT, U256::ZERO);
-    let changes = chain.execute(&call, false);
-    chain.profile.learn(&chain.env, &call, &changes);
+    chain.learn_outcome(&chain.call(CONTRACT, U256::ZERO), false);
     let call = chain.call(CONTRACT, U256::ZERO);
     assert_eq!(chain.slots(&call), [(CONTRACT, U256::from(5), false)]);
 }
@@ -221,9 +230,7 @@ fn a_gas_limit_that_was_too_low_is_too_low() {
     let mut chain = Chain::new();
     chain.deploy(CONTRACT, &WRITE);
     let poor = |chain: &Chain| TxEnv { gas_limit: 50_000, ..chain.call(CONTRACT, U256::ZERO) };
-    let call = poor(&chain);
-    let changes = chain.execute(&call, false);
-    chain.profile.learn(&chain.env, &call, &changes);
+    chain.learn_outcome(&poor(&chain), false);
     chain.learn(&chain.call(CONTRACT, U256::ZERO));
     let slots = |call| chain.slots(&call).into_iter().map(|(_, slot, writes)| (slot, writes));
     let [first, second] = [1, 2].map(U256::from);
@@ -235,10 +242,7 @@ fn a_gas_limit_that_was_too_low_is_too_low() {
 fn a_dispatcher_is_no_branch() {
     let mut chain = Chain::new();
     chain.deploy(CONTRACT, &DISPATCHER);
-    let call = chain.call(CONTRACT, U256::ZERO);
-    let changes = chain.execute(&call, true);
-    let before = StateBefore::of(&changes, &chain.profile.shapes);
-    let samples = replay(&chain.env, &call, before);
+    let samples = chain.record(CONTRACT);
     assert_eq!(samples.len(), 1);
     assert_eq!(samples[0].guards, []);
     assert_eq!(samples[0].effects.len(), 1);
@@ -262,9 +266,7 @@ fn a_call_that_may_find_something_else_is_another_call() {
     let looks = hex!("5f 5f 5f 5f 60c1 5a fa 50");
     let acts = hex!("5f 5f 5f 5f 5f 60c1 5a f1 50");
     chain.deploy(CONTRACT, &[&looks[..], &acts, &looks, &looks].concat());
-    let call = chain.call(CONTRACT, U256::ZERO);
-    let changes = chain.execute(&call, true);
-    let samples = replay(&chain.env, &call, StateBefore::of(&changes, &chain.profile.shapes));
+    let samples = chain.record(CONTRACT);
     let [Effect::Call(first), Effect::Call(between), Effect::Call(second), Effect::Call(third)] =
         samples[0].effects[..]
     else {
