@@ -1,10 +1,11 @@
 //! `multilane predict`: how well does the analyzer foresee what transactions access?
 //!
 //! Walks blocks in order. Each transaction is predicted, executed (sequentially), compared, and
-//! only then learned from. [`tally`] counts, [`misses`] remembers what was not foreseen, and
-//! [`report`] prints.
+//! only then learned from. [`tally`] counts, [`pace`] tells how long it took, [`misses`] remembers
+//! what was not foreseen, and [`report`] prints.
 
 mod misses;
+mod pace;
 mod report;
 mod tally;
 mod truth;
@@ -27,6 +28,7 @@ use multilane::{
     state::TxIndex,
 };
 use multilane_fixtures::archive::ArchivedBlock;
+use pace::Effort;
 use report::{BlockEvidence, Evidence};
 use revm::{context::TxEnv, database::WrapDatabaseRef, state::EvmState};
 use std::{
@@ -105,7 +107,6 @@ impl Walk {
             .iter()
             .map(|tx| alloy_evm::FromRecoveredTx::from_recovered_tx(tx.inner(), tx.signer()))
             .collect();
-        let start = Instant::now();
         let mut changes: Vec<EvmState> = Vec::with_capacity(transactions.len());
         sequential::execute_block_observed(
             &chain,
@@ -113,39 +114,30 @@ impl Walk {
             WrapDatabaseRef(&prestate),
             |_, state| changes.push(state.clone()),
         )?;
+        // Once more for the time: the first execution may have to wait for what is made once in a
+        // process, such as the setup of KZG proofs, which takes seconds.
+        let start = Instant::now();
+        sequential::execute_block(&chain, &input, WrapDatabaseRef(&prestate))?;
         let sequential_time = start.elapsed();
 
         let source = Shared(&prestate);
-        let mut predictor = self.profile.predictor(&env, &source).exploring_always();
-        let mut explored_gas = 0;
-        let start = Instant::now();
+        let mut predictor = self.profile.predictor(&env, &source).walking_always();
         let analyzer = Analyzer::new(&transactions, BALANCES_COMMUTE);
-        let mut block = BlockEvidence {
-            number: found.number(),
-            predict_time: start.elapsed(),
-            sequential_time,
-            ..BlockEvidence::default()
-        };
+        let mut block =
+            BlockEvidence { number: found.number(), sequential_time, ..BlockEvidence::default() };
         let mut predictions = Vec::with_capacity(transactions.len());
         let mut truths = Vec::with_capacity(transactions.len());
         for (index, (tx, changes)) in transactions.iter().zip(&changes).enumerate() {
-            let code = predictor.called_code(tx);
             let start = Instant::now();
             let learned = predictor.predict(tx);
             let prediction = match &learned {
                 Some(learned) => analyzer.predict_learned(TxIndex::new(index), tx, learned),
                 None => analyzer.predict(TxIndex::new(index), tx),
             };
-            // A prediction that had to try something out first is no measure of one that did not.
-            if predictor.explored_gas() > explored_gas {
-                explored_gas = predictor.explored_gas();
-                block.explore_time += start.elapsed();
-            } else {
-                block.predict_time += start.elapsed();
-                block.timed += 1;
-            }
+            block.paces.note(Effort::of(tx, learned.as_ref()), start.elapsed());
             predictions.push(prediction);
 
+            let code = predictor.called_code(tx);
             let truth = Truth::of(changes, env.block_env.beneficiary);
             let mut tally = Tally { txs: 1, ..Tally::default() };
             if let Some(code) = code {

@@ -80,6 +80,8 @@ struct Line<'a> {
     /// In parallel, of all threads.
     cpu_s: Option<f64>,
     sequential_cpu_s: Option<f64>,
+    /// Of the parallel time, predicting, the conflict graph and the plan.
+    plan_ms: f64,
     executions: usize,
     put_off: usize,
     conflicts: usize,
@@ -131,6 +133,7 @@ impl<'a> Line<'a> {
             sequential_peak_rss_mib: sequential.peak_bytes.map(mebibytes),
             cpu_s: parallel.cpu.map(seconds),
             sequential_cpu_s: sequential.cpu.map(seconds),
+            plan_ms: millis(stats.plan_time),
             executions: stats.executions,
             put_off: stats.put_off,
             conflicts: stats.conflicts,

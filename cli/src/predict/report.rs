@@ -2,6 +2,7 @@
 
 use super::{
     misses::Misses,
+    pace::{Effort, Paces},
     tally::{Conflicts, Tally},
 };
 use serde_json::{Value, json};
@@ -21,11 +22,7 @@ pub(super) struct BlockEvidence {
     /// Transactions whose function had been called twice or more before.
     pub(super) seen: Tally,
     pub(super) conflicts: Conflicts,
-    /// Predictions that tried nothing out, and the time that they took.
-    pub(super) timed: usize,
-    pub(super) predict_time: Duration,
-    /// Time of the other predictions, most of which is for executing what had never been called.
-    pub(super) explore_time: Duration,
+    pub(super) paces: Paces,
     pub(super) learn_time: Duration,
     pub(super) sequential_time: Duration,
 }
@@ -45,9 +42,7 @@ impl Evidence {
         self.total.all.add(&block.all);
         self.total.seen.add(&block.seen);
         self.total.conflicts.add(&block.conflicts);
-        self.total.timed += block.timed;
-        self.total.predict_time += block.predict_time;
-        self.total.explore_time += block.explore_time;
+        self.total.paces.add(&block.paces);
         self.total.learn_time += block.learn_time;
         self.total.sequential_time += block.sequential_time;
         self.blocks.push(block);
@@ -85,7 +80,8 @@ pub(super) fn print_summary_json(out: &mut impl Write, evidence: &Evidence) -> i
 }
 
 fn figures(block: &BlockEvidence) -> Value {
-    let BlockEvidence { all, seen, conflicts, .. } = block;
+    let BlockEvidence { all, seen, conflicts, paces, .. } = block;
+    let walked = paces.of(Effort::Walked);
     json!({
         "txs": all.txs,
         "calls": all.calls,
@@ -94,15 +90,21 @@ fn figures(block: &BlockEvidence) -> Value {
         "slot_recall": all.slots.recall(),
         "write_precision": all.slot_writes.precision(),
         "write_recall": all.slot_writes.recall(),
+        "moves_told": all.moves.told(),
+        "moves_right": all.moves.right(),
         "account_precision": all.accounts.precision(),
         "account_recall": all.accounts.recall(),
         "account_write_precision": all.account_writes.precision(),
         "account_write_recall": all.account_writes.recall(),
         "conflicts_precision": conflicts.0.precision(),
         "conflicts_recall": conflicts.0.recall(),
-        "ns_per_tx": ns_per_tx(block),
-        "predict_ms": millis(block.predict_time),
-        "explore_ms": millis(block.explore_time),
+        "ns_per_tx": paces.all().ns_per_tx(),
+        "ns_per_transfer": paces.of(Effort::Transfer).ns_per_tx(),
+        "ns_per_templated": paces.of(Effort::Templated).ns_per_tx(),
+        "ns_per_walked": walked.ns_per_tx(),
+        "walked": walked.txs,
+        "predict_ms": millis(paces.all().time),
+        "walk_ms": millis(walked.time),
         "learn_ms": millis(block.learn_time),
         "sequential_ms": millis(block.sequential_time),
         "seen_twice": {
@@ -114,11 +116,6 @@ fn figures(block: &BlockEvidence) -> Value {
             "write_recall": seen.slot_writes.recall(),
         },
     })
-}
-
-fn ns_per_tx(block: &BlockEvidence) -> u64 {
-    let txs = block.timed.max(1) as u128;
-    u64::try_from(block.predict_time.as_nanos() / txs).unwrap_or(u64::MAX)
 }
 
 fn millis(time: Duration) -> f64 {
@@ -163,13 +160,26 @@ pub(super) fn print_table(out: &mut impl Write, evidence: &Evidence) -> io::Resu
         percent(all.account_writes.precision()),
         percent(all.account_writes.recall()),
     )?;
-    writeln!(out, "{} templates, {} bytes", evidence.templates, evidence.profile_bytes)?;
-    let total = &evidence.total;
     writeln!(
         out,
-        "of the time of sequential execution: predicting {}, trying out {}, learning {}",
-        of_sequential(total.predict_time, total),
-        of_sequential(total.explore_time, total),
+        "of the writes that were foreseen, {} were said to be credits or debits, and {} of these were",
+        percent(all.moves.told()),
+        percent(all.moves.right()),
+    )?;
+    writeln!(out, "{} templates, {} bytes", evidence.templates, evidence.profile_bytes)?;
+    let total = &evidence.total;
+    let [transfer, templated, walked] =
+        [Effort::Transfer, Effort::Templated, Effort::Walked].map(|effort| total.paces.of(effort));
+    writeln!(
+        out,
+        "of the time of sequential execution: predicting {} (a transfer {} ns, a templated call {} ns), \
+         of which walking {} ({} transactions, {} ns each); learning {}",
+        of_sequential(total.paces.all().time, total),
+        transfer.ns_per_tx(),
+        templated.ns_per_tx(),
+        of_sequential(walked.time, total),
+        walked.txs,
+        walked.ns_per_tx(),
         of_sequential(total.learn_time, total),
     )?;
     writeln!(out, "most misses among functions seen twice or more:")?;
@@ -192,7 +202,7 @@ pub(super) fn print_table(out: &mut impl Write, evidence: &Evidence) -> io::Resu
 }
 
 fn print_row(out: &mut impl Write, name: &str, block: &BlockEvidence) -> io::Result<()> {
-    let BlockEvidence { all, seen, conflicts, .. } = block;
+    let BlockEvidence { all, seen, conflicts, paces, .. } = block;
     writeln!(
         out,
         "{name:>9} {:>5} {:>5} {:>7} | {:>9} {:>7} {:>7} | {:>5} {:>9} {:>7} {:>7} | {:>9} {:>7} | {:>7}",
@@ -208,7 +218,7 @@ fn print_row(out: &mut impl Write, name: &str, block: &BlockEvidence) -> io::Res
         percent(seen.slot_writes.recall()),
         percent(conflicts.0.precision()),
         percent(conflicts.0.recall()),
-        ns_per_tx(block),
+        paces.all().ns_per_tx(),
     )
 }
 

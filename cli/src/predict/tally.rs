@@ -1,8 +1,12 @@
 //! Counting what was foreseen.
 
-use super::truth::Truth;
+use super::truth::{Outcome, Truth};
 use alloy_primitives::{Address, U256};
-use multilane::{analyzer::LearnedPrediction, conflict_graph::ConflictGraph, state::StateLocation};
+use multilane::{
+    analyzer::{AccessKind, LearnedPrediction},
+    conflict_graph::ConflictGraph,
+    state::StateLocation,
+};
 use std::collections::BTreeSet;
 
 /// How many of the things that happened were predicted, and how many predicted ones happened.
@@ -52,6 +56,48 @@ pub(super) struct Tally {
     pub(super) slot_writes: Score,
     pub(super) accounts: Score,
     pub(super) account_writes: Score,
+    pub(super) moves: Moves,
+}
+
+/// Written slots that were foreseen: how many of them were said to be credited or debited, and how
+/// many of these had more, or less, in the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moves {
+    foreseen: usize,
+    told: usize,
+    right: usize,
+}
+
+impl Moves {
+    /// Share of the foreseen writes that were said to be a credit or a debit.
+    pub(super) fn told(&self) -> f64 {
+        share(self.told, self.foreseen)
+    }
+
+    /// Share of those that turned out so.
+    pub(super) fn right(&self) -> f64 {
+        share(self.right, self.told)
+    }
+
+    fn compare(&mut self, kind: AccessKind, outcome: Outcome) {
+        if !kind.writes() || !outcome.is_written() {
+            return;
+        }
+        self.foreseen += 1;
+        let expected = match kind {
+            AccessKind::Credited => Outcome::More,
+            AccessKind::Debited => Outcome::Less,
+            AccessKind::Read | AccessKind::Written => return,
+        };
+        self.told += 1;
+        self.right += usize::from(outcome == expected);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.foreseen += other.foreseen;
+        self.told += other.told;
+        self.right += other.right;
+    }
 }
 
 impl Tally {
@@ -64,13 +110,16 @@ impl Tally {
             match access.location {
                 StateLocation::Slot(address, slot) => {
                     slots[0].insert((address, slot));
-                    if access.writes {
+                    if let Some(outcome) = truth.slots.get(&(address, slot)) {
+                        self.moves.compare(access.kind, *outcome);
+                    }
+                    if access.writes() {
                         slots[1].insert((address, slot));
                     }
                 }
                 StateLocation::Account(address) => {
                     accounts[0].insert(address);
-                    if access.writes {
+                    if access.writes() {
                         accounts[1].insert(address);
                     }
                 }
@@ -78,9 +127,9 @@ impl Tally {
             }
         }
         let mut real_slots: [BTreeSet<(Address, U256)>; 2] = Default::default();
-        for (slot, written) in &truth.slots {
+        for (slot, outcome) in &truth.slots {
             real_slots[0].insert(*slot);
-            if *written {
+            if outcome.is_written() {
                 real_slots[1].insert(*slot);
             }
         }
@@ -111,6 +160,7 @@ impl Tally {
         self.slot_writes.add(&other.slot_writes);
         self.accounts.add(&other.accounts);
         self.account_writes.add(&other.account_writes);
+        self.moves.add(&other.moves);
     }
 }
 

@@ -6,15 +6,29 @@ use multilane::{
     state::StateLocation,
 };
 use revm::state::EvmState;
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 /// Addresses below are precompiles'.
 const PRECOMPILES_END: u64 = 0x200;
 
+/// What has become of a slot's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Same,
+    More,
+    Less,
+}
+
+impl Outcome {
+    pub(super) fn is_written(self) -> bool {
+        self != Self::Same
+    }
+}
+
 /// Accessed locations, and whether they were written.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
-    pub(super) slots: BTreeMap<(Address, U256), bool>,
+    pub(super) slots: BTreeMap<(Address, U256), Outcome>,
     pub(super) accounts: BTreeMap<Address, bool>,
 }
 
@@ -26,7 +40,12 @@ impl Truth {
         let mut truth = Self::default();
         for (address, account) in changes {
             for (slot, value) in &account.storage {
-                truth.slots.insert((*address, *slot), value.is_changed());
+                let outcome = match value.present_value.cmp(&value.original_value) {
+                    Ordering::Equal => Outcome::Same,
+                    Ordering::Greater => Outcome::More,
+                    Ordering::Less => Outcome::Less,
+                };
+                truth.slots.insert((*address, *slot), outcome);
             }
             if counts(*address, beneficiary) {
                 let before = account.original_info();
@@ -40,10 +59,10 @@ impl Truth {
 
     /// The truth in the form of a prediction.
     pub(super) fn as_prediction(&self) -> AccessPrediction {
-        let access = |((address, slot), written): (&(Address, U256), &bool)| PredictedAccess {
+        let access = |((address, slot), outcome): (&(Address, U256), &Outcome)| PredictedAccess {
             location: PredictedLocation::State(StateLocation::Slot(*address, *slot)),
             reads: true,
-            writes: *written,
+            writes: outcome.is_written(),
         };
         AccessPrediction { accesses: self.slots.iter().map(access).collect(), gas: 0 }
     }

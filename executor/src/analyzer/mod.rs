@@ -12,8 +12,10 @@ mod learned;
 use alloy_primitives::Address;
 use core::fmt;
 pub(crate) use inferred::TRANSFER_GAS;
+pub use learned::{
+    AccessKind, LearnedAccess, LearnedPrediction, Profile, ProfileError, ProfilePredictor,
+};
 pub(crate) use learned::{BlockPredictions, CONTENTION_NEAR, Foreseen, Learner};
-pub use learned::{LearnedAccess, LearnedPrediction, Profile, ProfileError, ProfilePredictor};
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
     context::TxEnv,
@@ -163,7 +165,7 @@ fn add_slots(learned: &LearnedPrediction, prediction: &mut AccessPrediction) {
     for access in &learned.accesses {
         // A slot is read before it is written: what a write costs depends on it.
         if let StateLocation::Slot(..) = access.location {
-            prediction.add(PredictedLocation::State(access.location), true, access.writes);
+            prediction.add(PredictedLocation::State(access.location), true, access.writes());
         }
     }
 }

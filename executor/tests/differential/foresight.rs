@@ -47,7 +47,7 @@ fn written_and_foreseen(name: &str) -> Option<(usize, usize)> {
         let prediction = predictor.predict(&tx);
         let accesses = prediction.iter().flat_map(|prediction| &prediction.accesses);
         let write = |access: &LearnedAccess| match access.location {
-            StateLocation::Slot(address, slot) if access.writes => Some((address, slot)),
+            StateLocation::Slot(address, slot) if access.writes() => Some((address, slot)),
             _ => None,
         };
         let predicted: HashSet<_> = accesses.filter_map(write).collect();

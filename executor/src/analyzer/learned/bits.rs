@@ -4,7 +4,7 @@
 //! can, if the instructions that take a word apart are followed bit by bit.
 
 use alloy_primitives::U256;
-use revm::bytecode::opcode::{AND, DIV, MUL, NOT, OR, SHL, SHR, XOR};
+use revm::bytecode::opcode::{AND, DIV, EQ, ISZERO, MUL, NOT, OR, SHL, SHR, XOR};
 
 /// A word, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,17 @@ impl Bits {
         Self { value, known: U256::MAX }
     }
 
+    /// The bytes of a word, and ones where they are known.
+    pub(super) fn of_bytes(value: [u8; 32], known: [u8; 32]) -> Self {
+        let known = U256::from_be_bytes(known);
+        Self { value: U256::from_be_bytes(value) & known, known }
+    }
+
+    /// The bytes of the word, and ones where they are known.
+    pub(super) fn to_bytes(self) -> [[u8; 32]; 2] {
+        [self.value.to_be_bytes(), self.known.to_be_bytes()]
+    }
+
     /// The word, if all of it is known.
     pub(super) fn whole(self) -> Option<U256> {
         (self.known == U256::MAX).then_some(self.value)
@@ -32,6 +43,11 @@ impl Bits {
     /// Whether anything is known.
     pub(super) fn is_known_at_all(self) -> bool {
         !self.known.is_zero()
+    }
+
+    /// Whether enough is known to tell that the word is not zero.
+    pub(super) fn is_nonzero(self) -> bool {
+        !self.value.is_zero()
     }
 
     fn shifted_left(self, by: usize) -> Self {
@@ -72,10 +88,21 @@ impl Bits {
                 (_, Some(by)) => a.shifted_left(by),
                 _ => Self::UNKNOWN,
             },
+            ISZERO if a.is_nonzero() => Self::of(U256::ZERO),
+            EQ if !((a.value ^ b.value) & a.known & b.known).is_zero() => Self::of(U256::ZERO),
             DIV => exponent(b).map_or(Self::UNKNOWN, |by| a.shifted_right(by)),
             _ => Self::UNKNOWN,
         }
     }
+}
+
+/// The positions of the ones among some bits.
+pub(super) fn ones(mut bits: u128) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let at = (bits != 0).then(|| bits.trailing_zeros() as u8)?;
+        bits &= bits - 1;
+        Some(at)
+    })
 }
 
 #[cfg(test)]

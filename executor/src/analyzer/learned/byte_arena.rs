@@ -9,7 +9,7 @@
 //! *Must not know*: what the bytes mean.
 
 use super::program::Operand;
-use alloy_primitives::{Bytes, U256};
+use alloy_primitives::U256;
 use std::ops::Range;
 
 /// Bytes of one run.
@@ -211,15 +211,22 @@ impl ByteArena {
         Some(U256::from_be_bytes(word))
     }
 
-    /// A copy of a run, with a one wherever bytes are not known: numbers are mostly words.
-    pub(super) fn with_ones(&self, run: ByteRun) -> Bytes {
-        let mut bytes = self.bytes[run.start..run.start + run.length].to_vec();
-        for gap in &self.gaps[run.first_gap..run.last_gap] {
-            if let Some(last) = gap.range.clone().last() {
-                bytes[last - run.start] = 1;
-            }
-        }
-        bytes.into()
+    /// The bytes of a range of a run, as far as that reaches, and where in the range they are not
+    /// known.
+    pub(super) fn part(
+        &self,
+        run: ByteRun,
+        range: Range<usize>,
+    ) -> (&[u8], impl Iterator<Item = Range<usize>>) {
+        let bytes = &self.bytes[run.start..run.start + run.length];
+        let bytes = bytes.get(range.start..range.end.min(run.length)).unwrap_or_default();
+        let range = positions(run, range);
+        let gaps = self.gaps[run.first_gap..run.last_gap].iter();
+        let gaps = gaps.map(move |Gap { range: gap, .. }| {
+            let (first, end) = (gap.start.max(range.start), gap.end.min(range.end));
+            first.saturating_sub(range.start)..end.saturating_sub(range.start)
+        });
+        (bytes, gaps.filter(|gap| !gap.is_empty()))
     }
 }
 
@@ -253,9 +260,13 @@ mod tests {
         let part = arena.end(begun).unwrap();
         assert_eq!(part.len(), 30);
         assert_eq!(arena.selector(part), None);
-        let ones = arena.with_ones(part);
-        assert_eq!(ones[..16], [[0; 15].as_slice(), &[1]].concat());
-        assert_eq!(ones[16..], [[5; 6].as_slice(), &[0; 8]].concat());
+        let (bytes, gaps) = arena.part(part, 10..22);
+        assert_eq!(bytes[6..], [5; 6]);
+        assert!(gaps.eq(std::iter::once(0..6)));
+        // There is nothing behind the end.
+        let (bytes, gaps) = arena.part(part, 28..40);
+        assert_eq!((bytes, gaps.count()), (&[0; 2][..], 0));
+        assert!(arena.part(part, 31..40).0.is_empty());
     }
 
     #[test]

@@ -6,16 +6,30 @@
 //! templates go by the hash of the code with these operands blanked out. Two codes of one shape
 //! have the same instructions at the same places; nothing else is taken for granted of them.
 
-use alloy_primitives::{B256, U256, keccak256};
+use super::template::TemplateKey;
+use alloy_primitives::{B256, U256};
 use dashmap::DashMap;
 use revm::{
     bytecode::opcode::{PUSH1, PUSH20, PUSH32},
     primitives::KECCAK_EMPTY,
     state::Bytecode,
 };
+use sha2::{Digest, Sha256};
 
 /// Codes whose shapes are remembered.
 const REMEMBERED_MAX: usize = 1 << 16;
+/// The size of an address.
+const ADDRESS_BYTES: u8 = 20;
+/// The size of each instruction's operand, in bytes.
+const OPERAND_SIZES: [u8; 256] = {
+    let mut sizes = [0; 256];
+    let mut size = 1;
+    while size <= 32 {
+        sizes[(PUSH1 - 1 + size) as usize] = size;
+        size += 1;
+    }
+    sizes
+};
 /// From so many bits on, ones in a row are a mask and zeros in a row an alignment.
 const PATTERN_BITS: usize = 64;
 
@@ -24,8 +38,18 @@ const PATTERN_BITS: usize = 64;
 pub(super) struct CodeShapes(DashMap<B256, B256>);
 
 impl CodeShapes {
+    /// The key of a function of a code with this hash.
+    pub(super) fn key(
+        &self,
+        hash: B256,
+        code: &Bytecode,
+        selector: Option<[u8; 4]>,
+    ) -> TemplateKey {
+        TemplateKey { size: size_of_code(code), shape: self.of(hash, code), selector }
+    }
+
     /// The shape of a code with this hash.
-    pub(super) fn of(&self, hash: B256, code: &Bytecode) -> B256 {
+    fn of(&self, hash: B256, code: &Bytecode) -> B256 {
         if hash == KECCAK_EMPTY {
             return hash;
         }
@@ -39,6 +63,11 @@ impl CodeShapes {
         self.0.insert(hash, shape);
         shape
     }
+}
+
+/// The size of a code, in bytes, as keys have it.
+pub(super) fn size_of_code(code: &Bytecode) -> u32 {
+    u32::try_from(code.len()).unwrap_or(u32::MAX)
 }
 
 /// The operand of a PUSH20 or PUSH32 at a position, if it may be an immutable value.
@@ -67,16 +96,15 @@ fn shape(code: &[u8]) -> B256 {
     let mut shape = code.to_vec();
     let mut position = 0;
     while let Some(instruction) = code.get(position) {
-        let size = match *instruction {
-            push @ PUSH1..=PUSH32 => usize::from(push - PUSH1) + 1,
-            _ => 0,
-        };
-        if immutable_at(code, position).is_some() {
-            shape[position + 1..position + 1 + size].fill(0);
+        let size = OPERAND_SIZES[usize::from(*instruction)];
+        // No shorter operand may be one.
+        if size >= ADDRESS_BYTES && immutable_at(code, position).is_some() {
+            shape[position + 1..position + 1 + usize::from(size)].fill(0);
         }
-        position += 1 + size;
+        position += 1 + usize::from(size);
     }
-    keccak256(shape)
+    // SHA-256, because processors have instructions for it: new codes are hashed while somebody waits.
+    B256::new(Sha256::digest(shape).into())
 }
 
 #[cfg(test)]

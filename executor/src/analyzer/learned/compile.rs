@@ -8,8 +8,11 @@
 use super::{
     expression::{Call, Length, Node, NodeId, Segment, arity, for_each_operand},
     majority::Majority,
-    program::{Action, CallStep, Condition, Deed, Literal, Operand, Part, Piece, Program, Step},
+    program::{
+        Action, CallStep, Condition, Deed, Literal, Operand, Part, Piece, Program, Step, WriteStep,
+    },
     template::{Basis, Site, SiteKind, Template},
+    ways::Ways,
 };
 use alloy_primitives::U256;
 
@@ -30,7 +33,8 @@ pub(super) fn compile(template: &Template, scope: Scope) -> Option<Program> {
         Scope::Prediction => template.majority(),
         Scope::Guards => Majority::default(),
     };
-    let mut used_guards = majority.asked();
+    let ways = if scope == Scope::Prediction { template.ways() } else { Ways::default() };
+    let mut used_guards = majority.asked() | ways.asked();
     let sites = if scope == Scope::Prediction { template.sites() } else { &[] };
     for site in sites {
         if let Basis::Guards(literals) = &site.rule.basis {
@@ -50,7 +54,7 @@ pub(super) fn compile(template: &Template, scope: Scope) -> Option<Program> {
     let guards = guards.iter().map(|guard| guard.and_then(|guard| compiler.operand(guard)));
     compiler.program.guards = guards.collect();
     compiler.actions(sites)?;
-    Some(Program { majority, ..compiler.program })
+    Some(Program { majority, ways, ..compiler.program })
 }
 
 /// A program in the making.
@@ -90,7 +94,8 @@ impl<'t> Compiler<'t> {
         for at in (0..is_needed.len()).filter(|at| is_needed[*at]) {
             let id = NodeId::at(at);
             self.operands[at] = Some(match template.node(id) {
-                Node::Constant(value) => self.constant(*value)?,
+                // The arena has each of them once.
+                Node::Constant(value) => self.new_constant(*value)?,
                 node => {
                     let step = self.step(id, node)?;
                     self.register(step)?
@@ -101,11 +106,15 @@ impl<'t> Compiler<'t> {
     }
 
     fn constant(&mut self, value: U256) -> Option<Operand> {
-        let constants = &mut self.program.constants;
-        let at = constants.iter().position(|known| *known == value).unwrap_or_else(|| {
-            constants.push(value);
-            constants.len() - 1
-        });
+        match self.program.constants.iter().position(|known| *known == value) {
+            Some(at) => Some(Operand::constant(at as u16)),
+            None => self.new_constant(value),
+        }
+    }
+
+    fn new_constant(&mut self, value: U256) -> Option<Operand> {
+        let at = self.program.constants.len();
+        self.program.constants.push(value);
         (at < REGISTERS_MAX).then(|| Operand::constant(at as u16))
     }
 
@@ -222,7 +231,8 @@ impl<'t> Compiler<'t> {
                 (SiteKind::Slot, ..) => Deed::Slot(result, notes[at]),
                 (SiteKind::Write, ..) => {
                     let value = site.value.and_then(|value| self.operand(value));
-                    Deed::Write { slot: result, note: notes[at], value }
+                    let kind = self.template.kind_of_write(site);
+                    Deed::Write(WriteStep { slot: result, note: notes[at], value, kind })
                 }
                 (SiteKind::Account, ..) => Deed::Account(result),
                 (SiteKind::Call, Some(call), _) => Deed::Call(call),

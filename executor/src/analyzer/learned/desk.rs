@@ -4,6 +4,7 @@
 //! *Must not know*: what a value means.
 
 use super::{
+    access::AccessKind,
     bits::Bits,
     byte_arena::{ByteArena, ByteRun},
     memo::Question,
@@ -23,7 +24,7 @@ const CREATED_BYTES: usize = 85;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Access {
     pub(super) location: StateLocation,
-    pub(super) writes: bool,
+    pub(super) kind: AccessKind,
     /// The value that is stored, as far as it is known, if it is of interest.
     pub(super) stored: Option<Bits>,
     /// The call that it belongs to, if that was made.
@@ -58,7 +59,7 @@ pub(super) struct FollowedCall {
 }
 
 /// Memory for evaluations, used again and again, and a memory of what was hashed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) bytes: ByteArena,
     /// Of all calls, one behind the other. Values count where the register is known.
@@ -71,29 +72,11 @@ pub(super) struct Desk {
     pub(super) calls: Vec<FollowedCall>,
     /// What the transaction is expected to access; with repetitions.
     pub(super) accesses: Vec<Access>,
+    /// Accesses that write slots: a part of the slot, to find it by, and the position.
+    written: Vec<(u64, usize)>,
     /// What was asked about the transaction, in order, and the answers.
     pub(super) asked: Vec<(Question, U256)>,
-    pub(super) word_hashes: KeccakCache<32>,
-    pub(super) pair_hashes: KeccakCache<64>,
-    pub(super) created_hashes: KeccakCache<CREATED_BYTES>,
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        Self {
-            bytes: ByteArena::default(),
-            registers: Vec::new(),
-            values: Vec::new(),
-            parts: Vec::new(),
-            notes: Vec::new(),
-            calls: Vec::new(),
-            accesses: Vec::new(),
-            asked: Vec::new(),
-            word_hashes: KeccakCache::new(WORD_HASHES),
-            pair_hashes: KeccakCache::new(PAIR_HASHES),
-            created_hashes: KeccakCache::new(CREATED_HASHES),
-        }
-    }
+    pub(super) hashes: Hashes,
 }
 
 impl Desk {
@@ -105,6 +88,7 @@ impl Desk {
         self.notes.clear();
         self.calls.clear();
         self.accesses.clear();
+        self.written.clear();
         self.asked.clear();
     }
 
@@ -128,23 +112,105 @@ impl Desk {
     }
 
     /// Notes that the transaction accesses an account, whatever its calls do.
-    pub(super) fn account(&mut self, address: Address, writes: bool) {
-        self.access(CallId::default(), StateLocation::Account(address), writes);
+    pub(super) fn account(&mut self, address: Address, kind: AccessKind) {
+        self.access(CallId::default(), StateLocation::Account(address), kind);
     }
 
-    pub(super) fn access(&mut self, call: CallId, location: StateLocation, writes: bool) -> usize {
-        self.accesses.push(Access { location, writes, stored: None, call, site: None });
-        self.accesses.len() - 1
+    pub(super) fn access(
+        &mut self,
+        call: CallId,
+        location: StateLocation,
+        kind: AccessKind,
+    ) -> usize {
+        let at = self.accesses.len();
+        let access = Access { location, kind: AccessKind::Read, stored: None, call, site: None };
+        self.accesses.push(access);
+        if kind.writes() {
+            self.write(at, kind, None);
+        }
+        at
+    }
+
+    /// Makes an access one that writes, and what, if that is of interest.
+    pub(super) fn write(&mut self, at: usize, kind: AccessKind, stored: Option<Bits>) {
+        let access = &mut self.accesses[at];
+        access.stored = stored;
+        let is_new = !access.kind.writes();
+        access.kind = access.kind.and(kind);
+        if is_new && let StateLocation::Slot(_, slot) = access.location {
+            self.written.push((part_of(slot), at));
+        }
+    }
+
+    /// Whether another call than this one writes a slot.
+    pub(super) fn is_written_by_other(&self, call: CallId, address: Address, slot: U256) -> bool {
+        let part = part_of(slot);
+        let mut alike = self.written.iter().filter(|(known, _)| *known == part);
+        alike.any(|(_, at)| {
+            let access = &self.accesses[*at];
+            let location = StateLocation::Slot(address, slot);
+            access.kind.writes() && access.call != call && access.location == location
+        })
     }
 
     pub(super) fn hash(&mut self, run: ByteRun) -> Option<B256> {
-        let bytes = self.bytes.known(run)?;
+        let Self { bytes, hashes, .. } = self;
+        Some(hashes.hash(bytes.known(run)?))
+    }
+
+    /// Begins a call that no program makes, by the call around it.
+    pub(super) fn add_call(&mut self, parent: CallId) -> CallId {
+        let call = FollowedCall { is_followed: true, is_made: true, parent, output: None };
+        self.calls.push(call);
+        CallId(self.calls.len() as u32)
+    }
+
+    /// Takes a call back: it is not made, and neither is what it leads to.
+    pub(super) fn drop_call(&mut self, id: CallId) {
+        if let Some(at) = (id.0 as usize).checked_sub(1) {
+            self.calls[at].is_made = false;
+        }
+    }
+}
+
+const fn part_of(slot: U256) -> u64 {
+    slot.as_limbs()[0]
+}
+
+/// A memory of what was hashed.
+#[derive(Debug)]
+pub(super) struct Hashes {
+    words: KeccakCache<32>,
+    pairs: KeccakCache<64>,
+    created: KeccakCache<CREATED_BYTES>,
+}
+
+impl Default for Hashes {
+    fn default() -> Self {
+        Self {
+            words: KeccakCache::new(WORD_HASHES),
+            pairs: KeccakCache::new(PAIR_HASHES),
+            created: KeccakCache::new(CREATED_HASHES),
+        }
+    }
+}
+
+impl Hashes {
+    pub(super) fn word(&mut self, word: &[u8; 32]) -> B256 {
+        self.words.hash(word)
+    }
+
+    pub(super) fn pair(&mut self, pair: &[u8; 64]) -> B256 {
+        self.pairs.hash(pair)
+    }
+
+    pub(super) fn hash(&mut self, bytes: &[u8]) -> B256 {
         if let Ok(pair) = bytes.try_into() {
-            return Some(self.pair_hashes.hash(pair));
+            return self.pairs.hash(pair);
         }
         if let Ok(created) = bytes.try_into() {
-            return Some(self.created_hashes.hash(created));
+            return self.created.hash(created);
         }
-        Some(keccak256(bytes))
+        keccak256(bytes)
     }
 }

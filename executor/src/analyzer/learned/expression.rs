@@ -6,6 +6,7 @@
 //! *Must not know*: any value of a real call. [`evaluate`](super::evaluate) computes them, and
 //! [`record`](super::record) finds them.
 
+use super::access::AccessKind;
 use alloy_primitives::{U256, map::HashMap};
 use revm::bytecode::opcode::{ADD, AND, MUL, SUB};
 use serde::{Deserialize, Serialize};
@@ -350,6 +351,25 @@ impl Arena {
         self.plus(sum, constant).map(Origin::Known)
     }
 
+    /// What a slot's new value is, beside what the slot held: that and more, or less.
+    pub(super) fn kind_of_write(&self, slot: NodeId, value: NodeId) -> AccessKind {
+        let is_before = |id: NodeId| matches!(self.get(id), Node::Load(at) if *at == slot);
+        let mut rest = value;
+        while let Node::Apply(SUB, [from, ..]) = self.get(rest) {
+            rest = *from;
+        }
+        if is_before(rest) {
+            return if rest == value { AccessKind::Written } else { AccessKind::Debited };
+        }
+        let Some((addends, constant)) = self.addends(value) else { return AccessKind::Written };
+        let is_count_down = addends.len() == 1 && constant.bit(U256::BITS - 1);
+        match addends.iter().filter(|addend| is_before(**addend)).count() {
+            1 if is_count_down => AccessKind::Debited,
+            1 => AccessKind::Credited,
+            _ => AccessKind::Written,
+        }
+    }
+
     /// What is added up to a value: expressions that are no sums, and a constant. `None` if there are
     /// too many.
     fn addends(&self, id: NodeId) -> Option<(Vec<NodeId>, U256)> {
@@ -558,6 +578,40 @@ mod tests {
         // More is subtracted than there is.
         let Origin::Known(other) = difference(&mut arena, here, size) else { panic!() };
         assert_eq!(*arena.get(other), Node::Apply(SUB, [here, size, here]));
+    }
+
+    #[test]
+    fn a_balance_is_credited_and_debited() {
+        let mut arena = Arena::default();
+        let [slot, other] = [1, 2].map(|slot| arena.constant(U256::from(slot)).unwrap());
+        let [before, elsewhere] = [slot, other].map(|slot| arena.add(Node::Load(slot)).unwrap());
+        let amount = arena.add(Node::Environment(Environment::Value)).unwrap();
+        let apply = |arena: &mut Arena, instruction, a: NodeId, b: NodeId| {
+            let operands = [a, b].map(|id| (Origin::Known(id), U256::ZERO));
+            let Origin::Known(id) = arena.apply(instruction, &operands) else { panic!() };
+            id
+        };
+        let more = apply(&mut arena, ADD, amount, before);
+        let one_more = arena.plus(before, U256::ONE).unwrap();
+        let less = apply(&mut arena, SUB, before, amount);
+        let even_less = apply(&mut arena, SUB, less, elsewhere);
+        let one_less = arena.plus(before, U256::MAX).unwrap();
+        let mixed = apply(&mut arena, ADD, less, amount);
+        let moved = apply(&mut arena, ADD, elsewhere, amount);
+        let negated = apply(&mut arena, SUB, amount, before);
+        for (value, kind) in [
+            (more, AccessKind::Credited),
+            (one_more, AccessKind::Credited),
+            (less, AccessKind::Debited),
+            (even_less, AccessKind::Debited),
+            (one_less, AccessKind::Debited),
+            (mixed, AccessKind::Written),
+            (moved, AccessKind::Written),
+            (negated, AccessKind::Written),
+            (before, AccessKind::Written),
+        ] {
+            assert_eq!(arena.kind_of_write(slot, value), kind, "{:?}", arena.get(value));
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! *Must not know*: where state comes from, or what predictions are for.
 
 use super::{
+    access::{AccessKind, LearnedAccess},
     bits::Bits,
     desk::{Access, Desk},
-    evaluate::{CallInputs, Evaluator, Extent, LearnedAccess, Path, StateView, Surroundings},
-    explore::UnknownCall,
+    evaluate::{CallInputs, Evaluator, Extent, Path, StateView, Surroundings},
     memo::Question,
     profile::{Profile, Resolved},
     resolver::{CodeId, Resolver},
@@ -36,6 +36,14 @@ pub struct LearnedPrediction {
     pub(super) key: TemplateKey,
     /// Whether the template has not proved itself yet, or was wrong lately.
     pub(super) is_doubted: bool,
+    pub(super) is_walked: bool,
+}
+
+impl LearnedPrediction {
+    /// Whether it took more than templates: code was walked through, because none knows what it does.
+    pub const fn is_walked(&self) -> bool {
+        self.is_walked
+    }
 }
 
 /// Predicts transactions by what a [`Profile`] has learned.
@@ -56,8 +64,8 @@ pub(super) struct Forecast {
     pub(super) prediction: LearnedPrediction,
     /// What is stored where that is of interest, as far as it is known.
     pub(super) stored: Vec<(Slot, Bits)>,
-    /// Functions that nobody has called, if somebody would explore them.
-    pub(super) explorable: Vec<UnknownCall>,
+    /// Instructions that were walked through, because no template knows what they do.
+    pub(super) walked: usize,
     /// How the slots that were asked about are come to.
     pub(super) paths: Vec<(Slot, Path)>,
 }
@@ -65,7 +73,7 @@ pub(super) struct Forecast {
 impl Forecast {
     /// One that leads to nothing yet.
     const fn new(prediction: LearnedPrediction) -> Self {
-        Self { prediction, stored: Vec::new(), explorable: Vec::new(), paths: Vec::new() }
+        Self { prediction, stored: Vec::new(), walked: 0, paths: Vec::new() }
     }
 }
 
@@ -92,13 +100,13 @@ impl<'a, V: StateView> Forecaster<'a, V> {
     }
 
     /// What a transaction is expected to access, to some `extent`, and how those of some `slots` are
-    /// come to that are accessed. `explores` says whether functions are wanted that nobody has called.
+    /// come to that are accessed. `walks` says whether code is walked through that no template knows.
     /// `None` if it calls nothing that has been learned.
     pub(super) fn forecast(
         &mut self,
         tx: &TxEnv,
         extent: Extent,
-        explores: bool,
+        walks: bool,
         slots: &[Slot],
     ) -> Option<Forecast> {
         let (code, resolved) = self.resolve(tx)?;
@@ -110,6 +118,7 @@ impl<'a, V: StateView> Forecaster<'a, V> {
             samples: resolved.samples,
             key: resolved.key,
             is_doubted: resolved.is_doubted,
+            is_walked: false,
         };
         desk.clear();
         let is_contended = resolved.contended != 0 && resolved.is_dense;
@@ -127,19 +136,21 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         let surroundings = Surroundings::of(env, tx);
         let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
         evaluator.is_cautious = resolved.is_unreliable;
-        evaluator.explores = explores;
+        evaluator.walks = walks;
         evaluator.extent = extent;
         evaluator.transaction(&resolved, inputs);
         let paths = evaluator.paths(slots);
-        let Evaluator { unknown_calls, explorable, .. } = evaluator;
+        let Evaluator { unknown_calls, walked, .. } = evaluator;
         if extent == Extent::Everything {
-            desk.account(tx.caller(), true);
-            desk.account(to, !tx.value().is_zero());
+            desk.account(tx.caller(), AccessKind::Written);
+            let is_paid = !tx.value().is_zero();
+            desk.account(to, if is_paid { AccessKind::Credited } else { AccessKind::Read });
         }
         prediction.unknown_calls = unknown_calls;
+        prediction.is_walked = walked > 0;
         let stored = stored(desk).collect();
         self.gather(&mut prediction.accesses);
-        Some(Forecast { prediction, stored, explorable, paths })
+        Some(Forecast { prediction, stored, walked, paths })
     }
 
     /// What was asked about the transaction of the last forecast, in order, and the answers.
@@ -151,12 +162,13 @@ impl<'a, V: StateView> Forecaster<'a, V> {
     fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
         let Self { desk, kept, .. } = self;
         kept.clear();
-        for Access { location, writes, .. } in desk.accesses() {
+        accesses.reserve(desk.accesses.len());
+        for Access { location, kind, .. } in desk.accesses() {
             let at = *kept.entry(*location).or_insert_with(|| {
-                accesses.push(LearnedAccess { location: *location, writes: false });
+                accesses.push(LearnedAccess { location: *location, kind: AccessKind::Read });
                 accesses.len() - 1
             });
-            accesses[at].writes |= writes;
+            accesses[at].kind = accesses[at].kind.and(*kind);
         }
     }
 }

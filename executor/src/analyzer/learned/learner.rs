@@ -190,7 +190,7 @@ impl<'a> Learner<'a> {
         let reviewed: Vec<&Studied> = studied.iter().take_while(is_paid).copied().collect();
         let review = |(): &mut (), _, Studied { index, changes, .. }: &&Studied| {
             guarded(|| {
-                let before = StateBefore::of(changes, &self.profile.shapes);
+                let before = StateBefore::of(changes);
                 let mut forecaster = Forecaster::new(self.profile, self.env, before);
                 let tx = &self.transactions[*index];
                 let forecast = forecaster.forecast(tx, Extent::Everything, false, &[]);
@@ -250,12 +250,12 @@ pub(super) fn teach(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmSt
 
 /// What a transaction teaches.
 fn study(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) -> Vec<Sample> {
-    replay(env, tx, StateBefore::of(changes, &profile.shapes))
+    replay(&profile.templates.shapes, env, tx, StateBefore::of(changes))
 }
 
 fn take_in(profile: &Profile, env: &EvmEnv, tx: &TxEnv, changes: &EvmState, samples: &[Sample]) {
-    let [mut before, facts] = [(); 2].map(|()| StateBefore::of(changes, &profile.shapes));
+    let [mut before, facts] = [(); 2].map(|()| StateBefore::of(changes));
     let surroundings = Surroundings::of(env, tx);
-    let was_written = |slot: &_, _| facts.was_written(slot);
-    profile.merge(samples, &mut before, surroundings, &was_written, false);
+    let was_written = |slot: &_| facts.was_written(slot);
+    profile.merge(samples, &mut before, surroundings, &was_written);
 }

@@ -5,6 +5,8 @@
 //!
 //! *Must not know*: what sites and guards are. They are bits here.
 
+use super::bits::ones;
+
 /// Samples that agree in everything, once.
 #[derive(Clone, Copy, Debug)]
 struct Neighbour {
@@ -28,20 +30,15 @@ impl Majority {
     /// The majority among samples, given as known and held guards, and sites. Of guards that are
     /// `compared`, those are asked that tell samples apart in a way that no other one does.
     pub(super) fn of(rows: impl Iterator<Item = [u128; 3]> + Clone, compared: u128) -> Self {
-        // What the samples say of a guard: a bit each.
-        let column = |guard: u32| {
-            let bit = |at: usize, bits: u128| (bits >> guard & 1) << (at % u128::BITS as usize);
-            rows.clone().enumerate().fold(
-                (0, 0),
-                |(all_known, all_held), (at, [known, held, _])| {
-                    (all_known | bit(at, known), all_held | bit(at, known & held))
-                },
-            )
-        };
         let mut asked = 0_u128;
         let mut columns: Vec<(u128, u128)> = Vec::new();
-        for guard in (0..u128::BITS).filter(|guard| compared >> guard & 1 == 1) {
-            let column = column(guard);
+        for guard in ones(compared) {
+            // What the samples say of the guard: a bit each.
+            let mut column = (0, 0);
+            for (at, [known, held, _]) in rows.clone().enumerate() {
+                let bit = |bits: u128| (bits >> guard & 1) << (at % u128::BITS as usize);
+                column = (column.0 | bit(known), column.1 | bit(known & held));
+            }
             if !columns.contains(&column) {
                 columns.push(column);
                 asked |= 1 << guard;

@@ -18,6 +18,7 @@
 //! *Must not know*: schedules. What is learned is advice; the same block with any profile gives the
 //! same output.
 
+mod access;
 mod allowance;
 mod arithmetic;
 mod bits;
@@ -29,7 +30,6 @@ mod compile;
 mod contention;
 mod desk;
 mod evaluate;
-mod explore;
 mod expression;
 mod forecaster;
 mod learner;
@@ -46,10 +46,11 @@ mod template;
 mod traffic;
 mod verdict;
 mod view;
+mod ways;
 
+pub use access::{AccessKind, LearnedAccess};
 pub use codec::ProfileError;
 pub(crate) use contention::{Foreseen, NEAR as CONTENTION_NEAR};
-pub use evaluate::LearnedAccess;
 pub use forecaster::LearnedPrediction;
 pub(crate) use learner::{BlockPredictions, Learner};
 pub use predictor::ProfilePredictor;

@@ -7,12 +7,11 @@
 
 use super::{
     allowance::Allowance,
-    code_shape::CodeShapes,
+    code_shape::{CodeShapes, size_of_code},
     codec::{ProfileError, decode, encode},
     compile::{Scope, compile},
     desk::Desk,
     evaluate::{CallInputs, Evaluator, Path, StateView, Surroundings},
-    explore::would_write,
     forecaster::LearnedPrediction,
     learner::teach,
     predictor::ProfilePredictor,
@@ -28,7 +27,10 @@ use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use core::fmt;
 use dashmap::{DashMap, DashSet};
-use revm::{context::TxEnv, state::EvmState};
+use revm::{
+    context::TxEnv,
+    state::{Bytecode, EvmState},
+};
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -38,12 +40,13 @@ use std::sync::{
 #[derive(Default)]
 pub(super) struct Templates {
     entries: DashMap<TemplateKey, Entry>,
+    /// Functions that templates are, or were, there for: the sizes of codes, and selectors.
+    functions: DashSet<(u32, Option<[u8; 4]>)>,
+    pub(super) shapes: CodeShapes,
     /// Counts lookups: the time by which the least useful template is found.
     clock: AtomicU64,
     /// Counts changes, so that whoever remembers a template knows when to look again.
     generation: AtomicU64,
-    /// Functions that have been explored, or could not be.
-    pub(super) explored: DashSet<TemplateKey>,
 }
 
 /// A template as it is looked up for predictions.
@@ -80,6 +83,18 @@ struct Entry {
 }
 
 impl Templates {
+    /// The key of a code's function, if there may be a template for it.
+    pub(super) fn key(
+        &self,
+        hash: B256,
+        code: &Bytecode,
+        selector: Option<[u8; 4]>,
+    ) -> Option<TemplateKey> {
+        // Working out the shape of a code for the first time takes longer than all else.
+        let is_known = self.functions.contains(&(size_of_code(code), selector));
+        is_known.then(|| self.shapes.key(hash, code, selector))
+    }
+
     /// The template for a key.
     fn get(&self, key: &TemplateKey) -> Option<Arc<Template>> {
         let entry = self.entries.get(key)?;
@@ -131,11 +146,6 @@ impl Templates {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Whether a function has been explored, or could not be.
-    pub(super) fn was_explored(&self, key: &TemplateKey) -> bool {
-        self.explored.contains(key)
-    }
-
     /// Notes that a prediction was right in everything.
     fn confirm(&self, key: &TemplateKey) {
         if let Some(entry) = self.entries.get(key) {
@@ -159,13 +169,12 @@ impl Templates {
 /// run; the output is the same with every profile.
 pub struct Profile {
     pub(super) templates: Templates,
-    pub(super) shapes: CodeShapes,
     /// What may be spent on comparing transactions that were executed with their templates.
     pub(super) reviews: Allowance,
     /// What may be spent on following transactions that were executed.
     pub(super) lessons: Allowance,
-    /// What may be spent on functions that nobody has called.
-    pub(super) exploring: Allowance,
+    /// What may be spent on walking through code that no template knows.
+    pub(super) walking: Allowance,
     /// What may be spent on finding out where transactions get in each other's way.
     pub(super) comparing: Allowance,
     /// Memory for evaluations that nobody uses at the moment.
@@ -186,14 +195,17 @@ const BYTES_MAX: usize = 64 << 20;
 const PROVEN_FROM: u32 = 4;
 /// One, in fixed point.
 const PRECISION_ONE: u32 = 1 << 16;
+// Together, learning takes 2 % of the time of sequential execution at most, once what is paid in
+// advance is spent.
+
 /// Gas that blocks use for one unit of gas to review with. A review takes half as long as the
 /// execution at most.
-const REVIEW_SHARE: u64 = 32;
-/// Gas that blocks use for one unit of gas to learn, and to explore, with. A lesson takes about ten
-/// times as long as the execution that it repeats.
-const LESSON_SHARE: u64 = 1024;
-const EXPLORING_SHARE: u64 = 1024;
-/// The same for predictions of pairs of transactions, which cost about one execution.
+const REVIEW_SHARE: u64 = 64;
+/// Gas that blocks use for one unit of gas to learn with. A lesson takes about ten times as long as
+/// the execution that it repeats.
+const LESSON_SHARE: u64 = 2048;
+/// The same for walks, and for predictions of pairs of transactions, which cost about one execution.
+const WALKING_SHARE: u64 = 512;
 const COMPARING_SHARE: u64 = 256;
 /// Gas for each of these in advance, from which the first blocks are learned. Reviews, of which there
 /// are most, have more.
@@ -205,7 +217,7 @@ const EVICTED_SHARE: usize = 8;
 
 impl Profile {
     /// The version of the form in which templates are exported.
-    pub const FORMAT: u32 = 3;
+    pub const FORMAT: u32 = 4;
 
     /// An empty profile that may take 64 MiB of memory.
     pub fn new() -> Self {
@@ -216,10 +228,9 @@ impl Profile {
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
             templates: Templates::default(),
-            shapes: CodeShapes::default(),
             reviews: Allowance::new(REVIEW_SHARE, 16 * ADVANCE),
             lessons: Allowance::new(LESSON_SHARE, ADVANCE),
-            exploring: Allowance::new(EXPLORING_SHARE, ADVANCE),
+            walking: Allowance::new(WALKING_SHARE, ADVANCE),
             comparing: Allowance::new(COMPARING_SHARE, ADVANCE),
             desks: Mutex::default(),
             bytes: AtomicUsize::new(0),
@@ -297,11 +308,13 @@ impl Profile {
     /// Notes what came of a prediction, if there was one. Whether there is something to learn.
     pub(super) fn take_verdict(&self, verdict: Option<&Verdict>) -> bool {
         let Some(verdict) = verdict else { return true };
+        // Where a walk does better than the template did, that is tried again before long.
         self.templates.rate(&verdict.key, verdict.named, verdict.right);
-        if verdict.is_right {
+        let is_known = verdict.is_right && !verdict.is_walked;
+        if is_known {
             self.templates.confirm(&verdict.key);
         }
-        !verdict.is_right
+        !is_known
     }
 
     /// Takes in what the calls of one transaction taught, inner calls first.
@@ -313,22 +326,18 @@ impl Profile {
         samples: &[Sample],
         view: &mut impl StateView,
         surroundings: Surroundings,
-        was_written: &dyn Fn(&(Address, U256), bool) -> bool,
-        is_explored: bool,
+        was_written: &dyn Fn(&(Address, U256)) -> bool,
     ) {
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         for sample in samples {
             let known = self.templates.get(&sample.key);
-            if is_explored && known.is_some() {
-                continue;
-            }
             if known.as_ref().is_some_and(|known| known.is_settled()) && !self.is_nth_sample() {
                 continue;
             }
             let mut template = known.map_or_else(Template::default, |known| (*known).clone());
-            let present = template.adopt(sample, was_written);
+            let adopted = template.adopt(sample, was_written);
             let guards = self.guards(&template, &sample.inputs, view, surroundings);
-            template.learn(present, guards.into_iter(), is_explored);
+            template.learn(adopted, guards.into_iter());
             self.replace(sample.key, template);
         }
     }
@@ -366,7 +375,7 @@ impl Profile {
         let code = resolver.add(B256::ZERO, code.clone());
         let calldata = desk.bytes.run(calldata);
         let resolved = Arc::new(Resolved {
-            key: TemplateKey { code: B256::ZERO, selector: None },
+            key: TemplateKey::default(),
             program: Arc::new(program),
             contended: 0,
             is_dense: false,
@@ -389,25 +398,11 @@ impl Profile {
         guards.unwrap_or_default()
     }
 
-    /// Takes in what an explored call taught about functions that were not known.
-    pub(super) fn merge_explored(
-        &self,
-        samples: &[Sample],
-        view: &mut impl StateView,
-        env: &EvmEnv,
-        inputs: &FrameInputs,
-        changes: &EvmState,
-    ) {
-        let surroundings = Surroundings { origin: inputs.caller, ..Surroundings::of_block(env) };
-        let was_written = |slot: &_, is_constant| would_write(changes, slot, is_constant);
-        self.merge(samples, view, surroundings, &was_written, true);
-    }
-
     /// Adds what a block's gas allows to be learned.
     pub(super) fn earn(&self, gas: u64) {
         self.reviews.earn(gas);
         self.lessons.earn(gas);
-        self.exploring.earn(gas);
+        self.walking.earn(gas);
         self.comparing.earn(gas);
     }
 
@@ -450,6 +445,7 @@ impl Profile {
             size,
         };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
+        self.templates.functions.insert((key.size, key.selector));
         self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);
@@ -475,6 +471,11 @@ impl Profile {
             if let Some((_, entry)) = self.templates.entries.remove(&key) {
                 self.bytes.fetch_sub(entry.size, Ordering::Relaxed);
             }
+        }
+        // Who looks in between finds nothing, which does no harm.
+        self.templates.functions.clear();
+        for entry in &self.templates.entries {
+            self.templates.functions.insert((entry.key().size, entry.key().selector));
         }
     }
 }

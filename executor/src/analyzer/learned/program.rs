@@ -7,7 +7,7 @@
 //!
 //! *Must not know*: values, state, or how templates are learned.
 
-use super::{expression::Environment, majority::Majority};
+use super::{access::AccessKind, expression::Environment, majority::Majority, ways::Ways};
 use alloy_primitives::U256;
 use std::ops::Range;
 
@@ -102,14 +102,26 @@ pub(super) struct CallStep {
     pub(super) input: Part,
 }
 
+/// A write of a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WriteStep {
+    pub(super) slot: Operand,
+    /// The number of the note on which the access to the slot is remembered.
+    pub(super) note: Option<u16>,
+    /// What is stored, if that is known.
+    pub(super) value: Option<Operand>,
+    /// What that makes of the value before.
+    pub(super) kind: AccessKind,
+}
+
 /// What an action does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
     /// Accesses a slot of the called account. The number is that of the note on which the access is
     /// remembered for the write of the same slot.
     Slot(Operand, Option<u16>),
-    /// Writes a slot of the called account, and what.
-    Write { slot: Operand, note: Option<u16>, value: Option<Operand> },
+    /// Writes a slot of the called account.
+    Write(WriteStep),
     /// Looks at an account.
     Account(Operand),
     /// Makes a call, by its number.
@@ -162,6 +174,8 @@ pub(super) struct Program {
     pub(super) notes: u16,
     /// What the samples did, for what nothing simple decides.
     pub(super) majority: Majority,
+    /// The ways that samples have gone.
+    pub(super) ways: Ways,
 }
 
 impl Program {

@@ -26,17 +26,16 @@ use std::convert::Infallible;
 #[derive(Debug)]
 pub(super) struct StateBefore<'a> {
     changes: &'a EvmState,
-    shapes: &'a CodeShapes,
     codes: B256Map<&'a Bytecode>,
 }
 
 impl<'a> StateBefore<'a> {
-    pub(super) fn of(changes: &'a EvmState, shapes: &'a CodeShapes) -> Self {
+    pub(super) fn of(changes: &'a EvmState) -> Self {
         let codes = changes
             .values()
             .filter_map(|account| Some((account.info.code_hash, account.info.code.as_ref()?)))
             .collect();
-        Self { changes, shapes, codes }
+        Self { changes, codes }
     }
 
     /// Whether a slot has another value after the transaction.
@@ -66,7 +65,7 @@ impl StateView for StateBefore<'_> {
             Some(delegate) => code_of(delegate)?,
             None => (hash, code),
         };
-        Some((self.shapes.of(hash, code), code.clone()))
+        Some((hash, code.clone()))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {
@@ -103,9 +102,14 @@ impl Database for StateBefore<'_> {
 }
 
 /// Repeats a transaction and gives what its calls teach, inner calls first.
-pub(super) fn replay(env: &EvmEnv, tx: &TxEnv, before: StateBefore<'_>) -> Vec<Sample> {
+pub(super) fn replay(
+    shapes: &CodeShapes,
+    env: &EvmEnv,
+    tx: &TxEnv,
+    before: StateBefore<'_>,
+) -> Vec<Sample> {
     let EvmEnv { cfg_env, block_env, .. } = env.clone();
-    let recorder = Recorder::new(before.shapes);
+    let recorder = Recorder::new(shapes);
     let mut evm = Context::mainnet()
         .with_block(block_env)
         .with_cfg(cfg_env)

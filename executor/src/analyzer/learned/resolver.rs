@@ -2,10 +2,7 @@
 //!
 //! *Must not know*: what programs do.
 
-use super::{
-    profile::{Resolved, Templates},
-    template::TemplateKey,
-};
+use super::profile::{Resolved, Templates};
 use alloy_primitives::{
     Address, B256,
     map::{AddressMap, HashMap},
@@ -20,7 +17,7 @@ pub(super) struct CodeId(u32);
 /// A code that was come upon.
 #[derive(Debug)]
 struct Code {
-    shape: B256,
+    hash: B256,
     code: Bytecode,
 }
 
@@ -47,7 +44,7 @@ impl Resolver {
         }
     }
 
-    /// The code that runs when an account is called, if any does. `load` gives it with its shape.
+    /// The code that runs when an account is called, if any does. `load` gives it with its hash.
     pub(super) fn code(
         &mut self,
         address: Address,
@@ -56,15 +53,15 @@ impl Resolver {
         if let Some(known) = self.ids.get(&address) {
             return *known;
         }
-        let id = load().and_then(|(shape, code)| self.add(shape, code));
+        let id = load().and_then(|(hash, code)| self.add(hash, code));
         self.ids.insert(address, id);
         id
     }
 
     /// Takes a code in. `None` if there are too many.
-    pub(super) fn add(&mut self, shape: B256, code: Bytecode) -> Option<CodeId> {
+    pub(super) fn add(&mut self, hash: B256, code: Bytecode) -> Option<CodeId> {
         let id = CodeId(u32::try_from(self.codes.len()).ok()?);
-        self.codes.push(Code { shape, code });
+        self.codes.push(Code { hash, code });
         Some(id)
     }
 
@@ -73,20 +70,18 @@ impl Resolver {
         &self.codes[id.0 as usize].code
     }
 
-    /// The key of a code's function.
-    pub(super) fn key(&self, id: CodeId, selector: Option<[u8; 4]>) -> TemplateKey {
-        TemplateKey { code: self.codes[id.0 as usize].shape, selector }
-    }
-
     /// The program of a code's function, if there is one.
     pub(super) fn program(
         &mut self,
         templates: &Templates,
-        code: CodeId,
+        id: CodeId,
         selector: Option<[u8; 4]>,
     ) -> Option<Arc<Resolved>> {
-        let key = self.key(code, selector);
-        let resolve = || templates.resolve(&key).map(Arc::new);
-        self.programs.entry((code, selector)).or_insert_with(resolve).clone()
+        let Code { hash, code } = &self.codes[id.0 as usize];
+        let resolve = || {
+            let key = templates.key(*hash, code, selector)?;
+            templates.resolve(&key).map(Arc::new)
+        };
+        self.programs.entry((id, selector)).or_insert_with(resolve).clone()
     }
 }

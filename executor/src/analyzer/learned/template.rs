@@ -8,28 +8,28 @@
 //! the conditions along.
 
 use super::{
+    access::AccessKind,
     expression::{Arena, Needs, Node, NodeId},
     majority::Majority,
     record::{Effect, Sample},
+    ways::Ways,
 };
 use alloy_primitives::{Address, B256, U256, map::HashMap};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
 /// What a template is for: the code that really runs, and the function that is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub(crate) struct TemplateKey {
+    /// The size of the code, in bytes. It tells most codes apart before a shape is worked out.
+    pub(crate) size: u32,
     /// The [shape](super::code_shape) of the code; of a delegated account (EIP-7702) that of the
     /// delegate's.
-    pub(crate) code: B256,
+    pub(crate) shape: B256,
     /// The first four bytes of calldata. A shorter one has none.
     pub(crate) selector: Option<[u8; 4]>,
-}
-
-impl TemplateKey {
-    pub(crate) fn new(code: B256, calldata: &[u8]) -> Self {
-        Self { code, selector: calldata.first_chunk().copied() }
-    }
 }
 
 /// What a site is about.
@@ -87,6 +87,18 @@ pub(super) struct Row {
     present: u128,
     known: u128,
     held: u128,
+    /// Guards that the sample passed, and that were what its inputs make of them.
+    passed: u128,
+}
+
+/// What of a template a sample had, by bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Adopted {
+    /// Sites.
+    present: u128,
+    /// Guards that it passed, and those that held there.
+    passed: u128,
+    held: u128,
 }
 
 /// Sites and guards of a template; bits of a [`Row`].
@@ -117,8 +129,6 @@ pub(super) struct Template {
     compared: u128,
     /// Samples merged so far, those included that are forgotten.
     samples: u32,
-    /// Whether all samples come from exploring.
-    is_explored: bool,
     /// Sites, by bits, that transactions [contend](super::contention) for, or come to them by.
     contended: u128,
 }
@@ -142,6 +152,11 @@ impl Template {
         &self.guards
     }
 
+    /// What a write makes of the value before.
+    pub(super) fn kind_of_write(&self, site: &Site) -> AccessKind {
+        site.value.map_or(AccessKind::Written, |value| self.arena.kind_of_write(site.node, value))
+    }
+
     /// The template with these parts.
     pub(super) fn of(
         arena: Arena,
@@ -153,9 +168,7 @@ impl Template {
     ) -> Self {
         let varying = varying(&rows);
         let compared = varying & light(&arena, &guards);
-        // Even if it was explored, it has been worth keeping.
-        let is_explored = false;
-        Self { arena, sites, guards, rows, varying, compared, samples, is_explored, contended }
+        Self { arena, sites, guards, rows, varying, compared, samples, contended }
     }
 
     /// What the template consists of.
@@ -170,7 +183,18 @@ impl Template {
 
     /// The samples, to be asked where nothing simple decides.
     pub(super) fn majority(&self) -> Majority {
+        if self.sites.iter().all(|site| site.rule.basis == Basis::Always) {
+            return Majority::default();
+        }
         Majority::of(self.rows.iter().map(|row| [row.known, row.held, row.present]), self.compared)
+    }
+
+    /// The ways that samples have gone, by branches that follow from the call alone: what is known of
+    /// the others may be wrong.
+    pub(super) fn ways(&self) -> Ways {
+        let needs_no_state = |guard: &&NodeId| self.arena.needs(**guard) == Needs::Call;
+        let compared = bits_of(&self.guards, needs_no_state);
+        Ways::of(self.rows.iter().map(|row| [row.passed & compared, row.held]))
     }
 
     /// Whether many samples did the same, all of them: there is little to learn from another one.
@@ -180,7 +204,8 @@ impl Template {
     }
 
     /// Whether an earlier state of the template predicts the same: it has the same sites by the same
-    /// rules, and no rule asks the samples. Expressions keep their places as a template learns.
+    /// rules, no rule asks the samples, and none of them has gone a new way. Expressions keep their
+    /// places as a template learns.
     pub(super) fn predicts_as(&self, earlier: &Self) -> bool {
         let is_same = |(new, old): (&Site, &Site)| {
             let what = |site: &Site| (site.kind, site.node, site.value);
@@ -188,6 +213,7 @@ impl Template {
         };
         self.sites.len() == earlier.sites.len()
             && self.sites.iter().zip(&earlier.sites).all(is_same)
+            && self.ways() == earlier.ways()
     }
 
     /// The sites, by bits, that transactions contend for, or come to them by.
@@ -214,16 +240,25 @@ impl Template {
             + self.rows.len() * size_of::<Row>()
     }
 
-    /// Takes a sample's expressions in. Gives the sites that it had, as bits.
+    /// Takes a sample's expressions in. Gives the sites that it had, and the guards that it passed.
     pub(super) fn adopt(
         &mut self,
         sample: &Sample,
-        was_written: impl Fn(&(Address, U256), bool) -> bool,
-    ) -> u128 {
+        was_written: impl Fn(&(Address, U256)) -> bool,
+    ) -> Adopted {
         let moved = &mut HashMap::default();
-        for (condition, _) in &sample.guards {
+        let mut passed_conditions = Vec::with_capacity(sample.guards.len());
+        for (condition, holds) in &sample.guards {
             let condition = self.arena.adopt(&sample.arena, *condition, moved);
             self.add_guard(condition);
+            passed_conditions.push((condition, *holds));
+        }
+        let (mut passed, mut held) = (0, 0);
+        for (condition, holds) in passed_conditions {
+            if let Some(at) = self.guards.iter().position(|guard| *guard == condition) {
+                passed |= 1 << at;
+                held |= u128::from(holds) << at;
+            }
         }
         let mut present = 0;
         let mut stored: Vec<(NodeId, Option<NodeId>)> = Vec::new();
@@ -237,7 +272,7 @@ impl Template {
             let node = self.arena.adopt(&sample.arena, node, moved);
             present |= self.site(kind, node);
             if let Effect::Store { at, value, .. } = effect
-                && was_written(at, value.is_some_and(|value| is_constant(&sample.arena, value)))
+                && was_written(at)
             {
                 let value = value.map(|value| self.arena.adopt(&sample.arena, value, moved));
                 stored.push((node, value));
@@ -249,7 +284,7 @@ impl Template {
                 present |= self.write_site(*slot, *value);
             }
         }
-        present
+        Adopted { present, passed, held }
     }
 
     /// Adds a guard. Where there are too many, one goes that has never told two samples apart.
@@ -278,6 +313,7 @@ impl Template {
             for row in &mut self.rows {
                 row.known &= !(1 << guard);
                 row.held &= !(1 << guard);
+                row.passed &= !(1 << guard);
             }
         }
     }
@@ -314,18 +350,8 @@ impl Template {
     }
 
     /// Ends the merge of a sample: what it had, and what its inputs make of each guard.
-    pub(super) fn learn(
-        &mut self,
-        present: u128,
-        guards: impl Iterator<Item = Option<bool>>,
-        is_explored: bool,
-    ) {
-        if self.is_explored && !is_explored {
-            // What really happens counts for more.
-            self.rows.clear();
-            self.samples = 0;
-        }
-        self.is_explored = is_explored;
+    pub(super) fn learn(&mut self, adopted: Adopted, guards: impl Iterator<Item = Option<bool>>) {
+        let Adopted { present, passed, held } = adopted;
         let mut row = Row { present, ..Row::default() };
         for (at, holds) in guards.take(GUARDS_MAX).enumerate() {
             if let Some(holds) = holds {
@@ -333,6 +359,7 @@ impl Template {
                 row.held |= u128::from(holds) << at;
             }
         }
+        row.passed = passed & row.known & !(row.held ^ held);
         if self.rows.len() == ROWS_MAX {
             self.rows.remove(0);
         }
@@ -357,12 +384,13 @@ fn varying(rows: &[Row]) -> u128 {
 /// Guards, by bits, whose conditions are cheap to evaluate.
 fn light(arena: &Arena, guards: &[NodeId]) -> u128 {
     let is_light = |guard: &&NodeId| arena.weight(**guard) <= COMPARED_WEIGHT_MAX;
-    let guards = guards.iter().enumerate().filter(|(_, guard)| is_light(guard));
-    guards.fold(0, |light, (at, _)| light | 1 << at)
+    bits_of(guards, is_light)
 }
 
-fn is_constant(arena: &Arena, id: NodeId) -> bool {
-    matches!(arena.get(id), Node::Constant(_))
+/// Those of some guards, by bits, of which something holds.
+fn bits_of(guards: &[NodeId], holds: impl Fn(&&NodeId) -> bool) -> u128 {
+    let guards = guards.iter().enumerate().filter(|(_, guard)| holds(guard));
+    guards.fold(0, |bits, (at, _)| bits | 1 << at)
 }
 
 /// Finds the rule of a site: the fewest guards, chosen one by one, that tell the samples that had it

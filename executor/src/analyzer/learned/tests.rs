@@ -48,6 +48,13 @@ const SETTER: [u8; 7] = hex!("6004 35 6001 55 00");
 const FOLLOWER: [u8; 23] =
     hex!("36 5f 5f 37 5f 5f 36 5f 5f 54 5a f4 50 6001 6001 54 6064 01 55 00");
 
+/// Stores in the slots below n, where n is the word.
+const ROUNDS: [u8; 23] = hex!("6004 35 5b 80 15 6015 57 6001 90 03 80 6007 90 55 6003 56 5b 00");
+/// Fails where it looks at slot 1, and goes on where it looks at slot 2. Which it is depends on gas.
+const MAZE: [u8; 24] = hex!("5a 6012 57 6001 54 50 6001 600e 57 00 5b 5f 5f fd 5b 6002 54 50 00");
+/// Looks at slot 5 and never ends.
+const TREADMILL: [u8; 8] = hex!("6005 54 5b 6003 56 00");
+
 /// A chain of one block, with a profile that learns from it.
 struct Chain {
     state: CacheDB<EmptyDB>,
@@ -116,7 +123,7 @@ impl Chain {
     fn record(&mut self, to: Address) -> Vec<Sample> {
         let call = self.call(to, U256::ZERO);
         let changes = self.execute(&call, true);
-        replay(&self.env, &call, StateBefore::of(&changes, &self.profile.shapes))
+        replay(&self.profile.templates.shapes, &self.env, &call, StateBefore::of(&changes))
     }
 
     fn predict(&self, tx: &TxEnv) -> Option<LearnedPrediction> {
@@ -132,7 +139,7 @@ impl Chain {
 /// The slots of a prediction, and whether they are written; sorted.
 fn slots_of(prediction: &LearnedPrediction) -> Vec<(Address, U256, bool)> {
     let slot = |access: &LearnedAccess| match access.location {
-        StateLocation::Slot(address, slot) => Some((address, slot, access.writes)),
+        StateLocation::Slot(address, slot) => Some((address, slot, access.writes())),
         _ => None,
     };
     let mut slots: Vec<_> = prediction.accesses.iter().filter_map(slot).collect();
@@ -178,7 +185,7 @@ fn a_proxy_leads_to_the_code_that_it_names_now() {
         sorted(vec![(CONTRACT, U256::ZERO, false), (CONTRACT, mapping(second, 7), true)])
     );
     // After an upgrade nothing that the old code did is predicted. The new code has never been
-    // called, so it is tried out.
+    // called, so it is walked through.
     chain.store(CONTRACT, 0, NEW_LOGIC.into_word().into());
     assert_eq!(
         chain.slots(&chain.call(CONTRACT, second)),
@@ -246,6 +253,48 @@ fn a_dispatcher_is_no_branch() {
     assert_eq!(samples.len(), 1);
     assert_eq!(samples[0].guards, []);
     assert_eq!(samples[0].effects.len(), 1);
+}
+
+#[test]
+fn a_way_that_nobody_has_gone_is_walked_and_then_learned() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &ROUNDS);
+    chain.learn(&chain.call(CONTRACT, U256::ONE));
+    chain.store(CONTRACT, 0, U256::ZERO);
+    let rounds = |n: u64| chain.call(CONTRACT, U256::from(n));
+    let (once, thrice) = (rounds(1), rounds(3));
+    assert!(!chain.predict(&once).unwrap().is_walked());
+    let prediction = chain.predict(&thrice).unwrap();
+    assert!(prediction.is_walked());
+    let written = |slots: std::ops::Range<u64>| -> Vec<_> {
+        slots.map(|slot| (CONTRACT, U256::from(slot), true)).collect()
+    };
+    assert_eq!(slots_of(&prediction), written(0..3));
+    // However right it was, there is something to learn. After that no code is looked at.
+    let changes = chain.execute(&thrice, true);
+    (0..3).for_each(|slot| chain.store(CONTRACT, slot, U256::ZERO));
+    assert!(chain.profile.review(Some(&prediction), &changes));
+    chain.profile.learn(&chain.env, &thrice, &changes);
+    let learned = chain.predict(&thrice).unwrap();
+    assert!(!learned.is_walked());
+    assert_eq!(slots_of(&learned), written(0..3));
+}
+
+#[test]
+fn a_walk_turns_back_from_a_failure_and_ends_where_the_code_does_not() {
+    let mut chain = Chain::new();
+    chain.deploy(CONTRACT, &PROXY);
+    chain.deploy(LOGIC, &COUNTER);
+    chain.deploy(NEW_LOGIC, &MAZE);
+    chain.deploy(OTHER, &TREADMILL);
+    chain.store(CONTRACT, 0, LOGIC.into_word().into());
+    chain.learn(&chain.call(CONTRACT, U256::ONE));
+    let call = chain.call(CONTRACT, U256::ONE);
+    let proxy = (CONTRACT, U256::ZERO, false);
+    chain.store(CONTRACT, 0, NEW_LOGIC.into_word().into());
+    assert_eq!(chain.slots(&call), [proxy, (CONTRACT, U256::from(2), false)]);
+    chain.store(CONTRACT, 0, OTHER.into_word().into());
+    assert_eq!(chain.slots(&call), [proxy, (CONTRACT, U256::from(5), false)]);
 }
 
 #[test]

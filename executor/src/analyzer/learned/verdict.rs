@@ -1,6 +1,6 @@
 //! The verdict on a prediction: what a transaction did, beside what was expected of it.
 
-use super::{evaluate::LearnedAccess, forecaster::LearnedPrediction, template::TemplateKey};
+use super::{access::LearnedAccess, forecaster::LearnedPrediction, template::TemplateKey};
 use alloy_primitives::{Address, U256, map::HashMap};
 use multilane_state::StateLocation;
 use revm::state::EvmState;
@@ -15,6 +15,8 @@ pub(super) struct Verdict {
     /// Whether it named all slots that were accessed and no others, and said of all that were
     /// written that they are.
     pub(super) is_right: bool,
+    /// Whether it took a walk: right or wrong, that is a way that no template knows.
+    pub(super) is_walked: bool,
 }
 
 impl Verdict {
@@ -22,7 +24,7 @@ impl Verdict {
     #[expect(clippy::iter_over_hash_type, reason = "sums do not depend on the order")]
     pub(super) fn of(prediction: &LearnedPrediction, changes: &EvmState) -> Self {
         let slot = |access: &LearnedAccess| match access.location {
-            StateLocation::Slot(address, slot) => Some(((address, slot), access.writes)),
+            StateLocation::Slot(address, slot) => Some(((address, slot), access.writes())),
             _ => None,
         };
         let predicted: HashMap<(Address, U256), bool> =
@@ -38,6 +40,6 @@ impl Verdict {
             }
         }
         let is_right = right == named && right == accessed && missed_writes == 0;
-        Self { key: prediction.key, named, right, is_right }
+        Self { key: prediction.key, named, right, is_right, is_walked: prediction.is_walked }
     }
 }

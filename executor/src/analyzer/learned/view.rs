@@ -3,7 +3,7 @@
 //! Opens its handle when it is first asked, remembers what it was told, and knows nothing where the
 //! source fails: an error that matters comes up again when the block is executed.
 
-use super::{bits::Bits, code_shape::CodeShapes, evaluate::StateView};
+use super::{bits::Bits, evaluate::StateView};
 use crate::source::StateSource;
 use alloy_primitives::{Address, B256, U256, map::HashMap};
 use core::fmt;
@@ -21,7 +21,6 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     source: &'a S,
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
-    shapes: &'a CodeShapes,
     /// The state before the block, where it was asked for.
     slots: HashMap<Slot, Bits>,
     /// What transactions so far are expected to have stored, as far as that is known.
@@ -29,14 +28,8 @@ pub(crate) struct SourceView<'a, S: StateSource> {
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
-    pub(super) fn new(source: &'a S, shapes: &'a CodeShapes) -> Self {
-        Self {
-            source,
-            handle: None,
-            shapes,
-            slots: HashMap::default(),
-            expected: HashMap::default(),
-        }
+    pub(super) fn new(source: &'a S) -> Self {
+        Self { source, handle: None, slots: HashMap::default(), expected: HashMap::default() }
     }
 
     /// Notes what a transaction is expected to store.
@@ -46,25 +39,6 @@ impl<'a, S: StateSource> SourceView<'a, S> {
 
     fn handle(&mut self) -> Option<&mut S::Db> {
         self.handle.get_or_insert_with(|| self.source.open().ok()).as_mut()
-    }
-
-    /// What a slot holds, without interest in what becomes of it.
-    pub(super) fn peek(&mut self, address: Address, slot: U256) -> Option<U256> {
-        let before = match self.slots.get(&(address, slot)) {
-            Some(known) => *known,
-            None => Bits::of(self.handle()?.storage(address, slot).ok()?),
-        };
-        self.as_expected(&(address, slot), before).whole()
-    }
-
-    /// An account of the state before the block.
-    pub(super) fn account(&mut self, address: Address) -> Option<AccountInfo> {
-        self.handle()?.basic(address).ok()?
-    }
-
-    /// A code by its hash.
-    pub(super) fn code_by_hash(&mut self, hash: B256) -> Option<Bytecode> {
-        self.handle()?.code_by_hash(hash).ok()
     }
 
     /// What a slot is expected to hold, given what it held before the block.
@@ -93,11 +67,10 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
         let handle = self.handle()?;
         let (hash, code) = code_of(handle, address)?;
-        let (hash, code) = match code.eip7702_address() {
-            Some(delegate) => code_of(handle, delegate)?,
-            None => (hash, code),
-        };
-        Some((self.shapes.of(hash, &code), code))
+        match code.eip7702_address() {
+            Some(delegate) => code_of(handle, delegate),
+            None => Some((hash, code)),
+        }
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {

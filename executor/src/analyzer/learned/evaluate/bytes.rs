@@ -113,7 +113,7 @@ impl<V: StateView> Evaluator<'_, V> {
     }
 
     /// Notes that bytes of calldata were asked for, if it is the transaction's.
-    fn note_words(&mut self, calldata: ByteRun, from: usize, length: usize) {
+    pub(super) fn note_words(&mut self, calldata: ByteRun, from: usize, length: usize) {
         if !calldata.is_first() {
             return;
         }

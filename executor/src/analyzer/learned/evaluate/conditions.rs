@@ -1,7 +1,10 @@
 //! Conditions: which actions of a call are done?
 
 use super::{Evaluator, Extent, Here, StateView};
-use crate::analyzer::learned::program::{Action, Condition, Deed, Part};
+use crate::analyzer::learned::{
+    bits::ones,
+    program::{Action, Condition, Deed, Part},
+};
 
 impl<V: StateView> Evaluator<'_, V> {
     /// Whether an action is done, by its condition.
@@ -38,6 +41,11 @@ impl<V: StateView> Evaluator<'_, V> {
             Condition::Literals(literals) => self.literals(here, literals) == Some(true),
             Condition::Neighbours => false,
         }
+    }
+
+    /// Whether no sample has gone the way that a call goes.
+    pub(super) fn goes_new_way(&mut self, here: Here<'_>) -> bool {
+        !here.program.ways.is_known(|guard| self.guard(here, usize::from(guard)))
     }
 
     /// Whether all of some literals hold. `None` if that cannot be known.
@@ -82,10 +90,8 @@ impl<V: StateView> Evaluator<'_, V> {
     /// The sites of the samples that are most alike.
     fn nearest(&mut self, here: Here<'_>) -> u128 {
         let majority = &here.program.majority;
-        let mut asked = majority.asked();
-        while asked != 0 {
-            self.guard(here, asked.trailing_zeros() as usize);
-            asked &= asked - 1;
+        for guard in ones(majority.asked()) {
+            self.guard(here, usize::from(guard));
         }
         let frame = &mut self.frames[here.frame];
         let nearest = majority.nearest(frame.known, frame.held);

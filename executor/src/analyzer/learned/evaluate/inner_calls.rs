@@ -2,13 +2,32 @@
 
 use super::{CallInputs, Evaluator, Here, StateView, to_address};
 use crate::analyzer::learned::{
-    byte_arena::ByteRun, desk::CallId, explore::UnknownCall, record::FrameInputs,
+    access::AccessKind, byte_arena::ByteRun, desk::CallId, resolver::CodeId,
 };
+use alloy_primitives::{Address, U256};
 use multilane_state::StateLocation;
 use revm::bytecode::opcode::{CALL, CALLCODE, DELEGATECALL};
 
 /// Calls within calls that are followed.
 const DEPTH_MAX: usize = 24;
+
+/// Who makes a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) inputs: CallInputs,
+    pub(super) depth: usize,
+}
+
+/// What a call is about, but for its calldata.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Called {
+    /// CALL, CALLCODE, DELEGATECALL or STATICCALL.
+    pub(super) instruction: u8,
+    /// Whose code is called.
+    pub(super) to: Address,
+    /// In wei, if it is known.
+    pub(super) value: Option<U256>,
+}
 
 impl<V: StateView> Evaluator<'_, V> {
     /// Follows an inner call, if that has not been done. Whether it is made is another question.
@@ -27,25 +46,43 @@ impl<V: StateView> Evaluator<'_, V> {
         let call = here.program.calls[call];
         let to = to_address(self.value(here, call.to)?);
         let value = call.value.and_then(|value| self.value(here, value));
-        let pays = call.instruction == CALL && value.is_some_and(|value| !value.is_zero());
-        self.desk.access(id, StateLocation::Account(to), pays);
         let frame = &self.frames[here.frame];
-        let (own @ CallInputs { this, .. }, depth) = (frame.inputs, frame.depth);
+        let caller = Caller { inputs: frame.inputs, depth: frame.depth };
+        let called = Called { instruction: call.instruction, to, value };
+        self.note_called(caller, called, id);
+        let calldata = self.bytes(here, call.input)?;
+        self.make_call(caller, called, calldata, id)
+    }
+
+    /// Notes what a call accesses before its code does anything.
+    pub(super) fn note_called(&mut self, caller: Caller, called: Called, id: CallId) {
+        let pays = called.instruction == CALL && called.value.is_some_and(|value| !value.is_zero());
+        let kind = if pays { AccessKind::Credited } else { AccessKind::Read };
+        self.desk.access(id, StateLocation::Account(called.to), kind);
         if pays {
-            self.desk.access(id, StateLocation::Account(this), true);
+            let payer = StateLocation::Account(caller.inputs.this);
+            self.desk.access(id, payer, AccessKind::Debited);
         }
+    }
+
+    /// Collects what a call of another account accesses. Gives what it returns, where that is known.
+    pub(super) fn make_call(
+        &mut self,
+        Caller { inputs: own, depth }: Caller,
+        Called { instruction, to, value }: Called,
+        calldata: ByteRun,
+        id: CallId,
+    ) -> Option<ByteRun> {
         if depth == DEPTH_MAX {
             return None;
         }
-        let calldata = self.bytes(here, call.input)?;
-        let view = &mut *self.view;
-        let code = self.resolver.code(to, || view.code(to))?;
-        let inputs = match call.instruction {
+        let code = self.code(to)?;
+        let inputs = match instruction {
             DELEGATECALL => CallInputs { code, calldata, ..own },
             instruction => CallInputs {
                 code,
-                this: if instruction == CALLCODE { this } else { to },
-                caller: this,
+                this: if instruction == CALLCODE { own.this } else { to },
+                caller: own.this,
                 value,
                 calldata,
                 is_of_transaction: false,
@@ -56,28 +93,15 @@ impl<V: StateView> Evaluator<'_, V> {
         match self.resolver.program(self.templates, code, selector) {
             Some(resolved) => self.call(&resolved, inputs, id, depth + 1),
             None => {
-                self.unknown_call(selector, &inputs);
-                None
+                self.unknown_calls += 1;
+                if self.walks { self.walk(inputs, id, depth + 1) } else { None }
             }
         }
     }
 
-    fn unknown_call(&mut self, selector: Option<[u8; 4]>, inputs: &CallInputs) {
-        self.unknown_calls += 1;
-        let key = self.resolver.key(inputs.code, selector);
-        if !self.explores || self.templates.was_explored(&key) {
-            return;
-        }
-        self.settle(inputs.calldata, 0..inputs.calldata.len());
-        self.explorable.push(UnknownCall {
-            key,
-            inputs: FrameInputs {
-                code: self.resolver.bytecode(inputs.code).clone(),
-                this: inputs.this,
-                caller: inputs.caller,
-                value: inputs.value.unwrap_or_default(),
-                calldata: self.desk.bytes.with_ones(inputs.calldata),
-            },
-        });
+    /// The code that runs when an account is called, if any does.
+    pub(super) fn code(&mut self, address: Address) -> Option<CodeId> {
+        let view = &mut *self.view;
+        self.resolver.code(address, || view.code(address))
     }
 }

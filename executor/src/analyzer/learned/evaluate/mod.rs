@@ -16,15 +16,16 @@ mod conditions;
 mod inner_calls;
 mod paths;
 mod values;
+mod walk;
 
 use super::{
+    access::AccessKind,
     bits::Bits,
     byte_arena::ByteRun,
     desk::{CallId, Desk, FollowedCall, Register},
-    explore::UnknownCall,
     expression::address_mask,
     profile::{Resolved, Templates},
-    program::{Deed, Operand, Part, Program},
+    program::{Action, Deed, Part, Program, WriteStep},
     resolver::{CodeId, Resolver},
 };
 use alloy_evm::EvmEnv;
@@ -36,8 +37,7 @@ use std::sync::Arc;
 
 /// State as it is before the transaction, as well as it is known.
 pub(crate) trait StateView {
-    /// The code that runs when an account is called, and its [shape](super::code_shape), if there
-    /// is any.
+    /// The code that runs when an account is called, with its hash, if there is any.
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)>;
 
     /// What a slot holds.
@@ -75,15 +75,6 @@ impl Surroundings {
             number: block.number,
         }
     }
-}
-
-/// A location that a call is expected to access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LearnedAccess {
-    /// What is accessed: a slot, or an account.
-    pub location: StateLocation,
-    /// Whether its value is expected to be another one after the transaction.
-    pub writes: bool,
 }
 
 /// The inputs of a call, as far as they are known.
@@ -129,10 +120,10 @@ pub(super) struct Evaluator<'a, V> {
     demands: usize,
     /// Calls for which there is no template, although they run code.
     pub(super) unknown_calls: usize,
-    /// Whether calls are wanted that could be tried out.
-    pub(super) explores: bool,
-    /// Those calls.
-    pub(super) explorable: Vec<UnknownCall>,
+    /// Whether code is walked through where no template knows what it does.
+    pub(super) walks: bool,
+    /// Instructions that were walked through.
+    pub(super) walked: usize,
 }
 
 /// One call under evaluation.
@@ -183,8 +174,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             steps: 0,
             demands: 0,
             unknown_calls: 0,
-            explores: false,
-            explorable: Vec::new(),
+            walks: false,
+            walked: 0,
         }
     }
 
@@ -203,13 +194,25 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     ) -> Option<ByteRun> {
         let program = &*resolved.program;
         let here = self.enter(resolved, inputs, id, depth)?;
+        if self.walks
+            && (resolved.is_unreliable || self.goes_new_way(here))
+            && let Some(output) = self.walk_instead(inputs, id, depth)
+        {
+            return Some(output);
+        }
         let wanted = match self.extent {
             Extent::Everything => u128::MAX,
             Extent::Contended => resolved.contended,
         };
         // Where transactions are in each other's way, most of them write, by a site of their own.
-        let writes = self.extent == Extent::Contended;
-        let mut output = None;
+        let at_least = match self.extent {
+            Extent::Everything => AccessKind::Read,
+            Extent::Contended => AccessKind::Written,
+        };
+        // A walk asks how much was returned. If no sample returned anything, it was nothing.
+        let is_silent = |action: &Action| !matches!(action.deed, Deed::Output(_));
+        let is_empty = self.walks && program.actions.iter().all(is_silent);
+        let mut output = if is_empty { self.desk.bytes.run(&[]) } else { None };
         for action in &program.actions {
             // What a call returns is not worked out before somebody looks at it. Nobody looks at
             // what the transaction returns.
@@ -223,21 +226,21 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             match action.deed {
                 Deed::Slot(slot, note) => {
                     if let Some(slot) = self.value(here, slot) {
-                        let at = self.slot(here, slot, action.site, writes);
+                        let at = self.slot(here, slot, action.site, at_least);
                         if let Some(note) = note {
                             let notes = self.frames[here.frame].notes;
                             self.desk.notes[notes + usize::from(note)] = Some(at);
                         }
                     }
                 }
-                Deed::Write { slot, note, value } => {
+                Deed::Write(write) => {
                     // Where it is a guess, another call than this may be the one that writes.
-                    let value = value.filter(|_| self.is_certain(here, action));
-                    self.write(here, slot, (note, value, action.site));
+                    let value = write.value.filter(|_| self.is_certain(here, action));
+                    self.write(here, WriteStep { value, ..write }, action.site);
                 }
                 Deed::Account(address) => {
                     if let Some(address) = self.value(here, address) {
-                        self.account(here, to_address(address), false);
+                        self.account(here, to_address(address));
                     }
                 }
                 Deed::Call(call) => {
@@ -246,6 +249,22 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                 }
                 Deed::Output(pieces) => output = self.bytes(here, pieces),
             }
+        }
+        output
+    }
+
+    /// Walks through the code of a call that a template is there for. `None`, and nothing has happened,
+    /// if the walk leads nowhere.
+    fn walk_instead(
+        &mut self,
+        inputs: CallInputs,
+        parent: CallId,
+        depth: usize,
+    ) -> Option<ByteRun> {
+        let id = self.desk.add_call(parent);
+        let output = self.walk(inputs, id, depth);
+        if output.is_none() {
+            self.desk.drop_call(id);
         }
         output
     }
@@ -300,12 +319,8 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         Some(Here { program, frame, registers })
     }
 
-    fn write(
-        &mut self,
-        here: Here<'_>,
-        slot: Operand,
-        (note, value, site): (Option<u16>, Option<Operand>, u8),
-    ) {
+    fn write(&mut self, here: Here<'_>, write: WriteStep, site: u8) {
+        let WriteStep { slot, note, value, kind } = write;
         let Some(slot) = self.value(here, slot) else { return };
         let frame = &self.frames[here.frame];
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
@@ -314,22 +329,21 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             self.extent == Extent::Everything && self.view.is_followed(frame.inputs.this, slot);
         let stored =
             is_followed.then(|| value.map_or(Bits::UNKNOWN, |value| self.bits(here, value)));
-        let at = note.unwrap_or_else(|| self.slot(here, slot, site, true));
-        let access = &mut self.desk.accesses[at];
-        (access.writes, access.stored) = (true, stored);
+        let at = note.unwrap_or_else(|| self.slot(here, slot, site, AccessKind::Read));
+        self.desk.write(at, kind, stored);
     }
 
     /// Notes an access to a slot. Gives its position.
-    fn slot(&mut self, here: Here<'_>, slot: U256, site: u8, writes: bool) -> usize {
+    fn slot(&mut self, here: Here<'_>, slot: U256, site: u8, kind: AccessKind) -> usize {
         let Frame { id, inputs, .. } = &self.frames[here.frame];
-        let at = self.desk.access(*id, StateLocation::Slot(inputs.this, slot), writes);
+        let at = self.desk.access(*id, StateLocation::Slot(inputs.this, slot), kind);
         self.desk.accesses[at].site = Some(site);
         at
     }
 
-    fn account(&mut self, here: Here<'_>, address: Address, writes: bool) {
+    fn account(&mut self, here: Here<'_>, address: Address) {
         let id = self.frames[here.frame].id;
-        self.desk.access(id, StateLocation::Account(address), writes);
+        self.desk.access(id, StateLocation::Account(address), AccessKind::Read);
     }
 }
 

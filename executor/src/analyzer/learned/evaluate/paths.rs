@@ -3,7 +3,7 @@
 use super::{Evaluator, StateView};
 use crate::analyzer::learned::{
     desk::Access,
-    program::{Action, Deed, Operand, Program},
+    program::{Action, Deed, Operand, Program, WriteStep},
     template::TemplateKey,
     view::Slot,
 };
@@ -48,7 +48,7 @@ impl<V: StateView> Evaluator<'_, V> {
 /// The slot that an action accesses.
 const fn slot_of(action: &Action) -> Option<Operand> {
     match action.deed {
-        Deed::Slot(slot, _) | Deed::Write { slot, .. } => Some(slot),
+        Deed::Slot(slot, _) | Deed::Write(WriteStep { slot, .. }) => Some(slot),
         Deed::Account(_) | Deed::Call(_) | Deed::Output(_) => None,
     }
 }

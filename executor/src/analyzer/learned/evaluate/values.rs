@@ -5,13 +5,12 @@ use crate::analyzer::learned::{
     arithmetic::compute,
     bits::Bits,
     code_shape::immutable_at,
-    desk::{Access, Register},
+    desk::{CallId, Register},
     expression::Environment,
     memo::Question,
     program::{Operand, Step},
 };
 use alloy_primitives::{Address, U256};
-use multilane_state::StateLocation;
 
 /// Steps of one transaction, all calls together. Bytes that are put together count as well.
 const STEPS_MAX: usize = 1 << 16;
@@ -63,7 +62,7 @@ impl<V: StateView> Evaluator<'_, V> {
         let bits = match *step {
             Step::Load(slot) => {
                 let slot = self.value(here, slot);
-                slot.map_or(Bits::UNKNOWN, |slot| self.load(here, slot))
+                slot.map_or(Bits::UNKNOWN, |slot| self.load_here(here, slot))
             }
             Step::Apply(instruction, [a, b, _]) => {
                 Bits::apply(instruction, self.bits(here, a), self.bits(here, b))
@@ -98,7 +97,7 @@ impl<V: StateView> Evaluator<'_, V> {
 
     fn compute(&mut self, here: Here<'_>, step: &Step) -> Option<U256> {
         match *step {
-            Step::Environment(fact) => self.fact(here, fact),
+            Step::Environment(fact) => self.fact(self.frames[here.frame].inputs, fact),
             Step::Immutable(position) => {
                 let code = self.resolver.bytecode(self.frames[here.frame].inputs.code);
                 immutable_at(code.original_byte_slice(), position as usize)
@@ -110,7 +109,7 @@ impl<V: StateView> Evaluator<'_, V> {
             }
             Step::Load(slot) => {
                 let slot = self.value(here, slot)?;
-                self.load(here, slot).whole()
+                self.load_here(here, slot).whole()
             }
             Step::Apply(instruction, operands) => {
                 let [a, b, c] = operands;
@@ -120,14 +119,14 @@ impl<V: StateView> Evaluator<'_, V> {
             }
             Step::HashWord(word) => {
                 let word = self.value(here, word)?;
-                Some(self.desk.word_hashes.hash(&word.to_be_bytes()).into())
+                Some(self.desk.hashes.word(&word.to_be_bytes()).into())
             }
             Step::HashPair([first, second]) => {
                 let (first, second) = (self.value(here, first)?, self.value(here, second)?);
                 let mut input = [0; 64];
                 input[..32].copy_from_slice(&first.to_be_bytes::<32>());
                 input[32..].copy_from_slice(&second.to_be_bytes::<32>());
-                Some(self.desk.pair_hashes.hash(&input).into())
+                Some(self.desk.hashes.pair(&input).into())
             }
             Step::Hash(pieces) => {
                 let run = self.bytes(here, pieces)?;
@@ -147,22 +146,22 @@ impl<V: StateView> Evaluator<'_, V> {
         }
     }
 
+    fn load_here(&mut self, here: Here<'_>, slot: U256) -> Bits {
+        let Frame { id, inputs: CallInputs { this, .. }, .. } = self.frames[here.frame];
+        self.load(id, this, slot)
+    }
+
     /// What a slot of the called account holds. What another call of the transaction has written is
     /// not known any more.
-    fn load(&mut self, here: Here<'_>, slot: U256) -> Bits {
-        let Frame { id, inputs: CallInputs { this, .. }, .. } = self.frames[here.frame];
-        let location = StateLocation::Slot(this, slot);
+    pub(super) fn load(&mut self, id: CallId, this: Address, slot: U256) -> Bits {
         // What this call has written itself is part of the expression.
-        let is_by_other =
-            |access: &Access| access.writes && access.location == location && access.call != id;
         let is_overwritten =
-            self.extent == Extent::Everything && self.desk.accesses.iter().any(is_by_other);
+            self.extent == Extent::Everything && self.desk.is_written_by_other(id, this, slot);
         if is_overwritten { Bits::UNKNOWN } else { self.view.storage(this, slot) }
     }
 
-    fn fact(&mut self, here: Here<'_>, fact: Environment) -> Option<U256> {
+    pub(super) fn fact(&mut self, inputs: CallInputs, fact: Environment) -> Option<U256> {
         let number = |address: Address| U256::from_be_bytes(address.into_word().0);
-        let inputs = self.frames[here.frame].inputs;
         let (value, question) = match fact {
             Environment::This => (number(inputs.this), None),
             Environment::Caller => {

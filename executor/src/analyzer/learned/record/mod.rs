@@ -16,7 +16,7 @@ use super::{
     memory::{ShadowMemory, Source},
     template::TemplateKey,
 };
-use alloy_primitives::{Address, B256, Bytes, U256, map::HashMap};
+use alloy_primitives::{Address, Bytes, U256, map::HashMap};
 use revm::{
     bytecode::opcode::GT,
     context_interface::{ContextTr, Transaction},
@@ -202,7 +202,7 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
         let (code_hash, code) = &inputs.known_bytecode;
         let calldata = inputs.input.bytes(context);
         self.frames.push(Frame::new(
-            TemplateKey::new(self.shapes.of(*code_hash, code), &calldata),
+            self.shapes.key(*code_hash, code, calldata.first_chunk().copied()),
             FrameInputs {
                 code: code.clone(),
                 this: inputs.target_address,
@@ -244,7 +244,7 @@ impl<CTX: ContextTr> Inspector<CTX, EthInterpreter> for Recorder<'_> {
 
     fn create(&mut self, _: &mut CTX, inputs: &mut CreateInputs) -> Option<CreateOutcome> {
         self.frames.push(Frame::new(
-            TemplateKey::new(B256::ZERO, &[]),
+            TemplateKey::default(),
             FrameInputs {
                 code: Bytecode::default(),
                 this: Address::ZERO,

@@ -1,0 +1,79 @@
+//! How long predictions take, by what there is to predict.
+
+use multilane::analyzer::LearnedPrediction;
+use revm::context::TxEnv;
+use std::time::Duration;
+
+/// What it takes to predict a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Without calldata there is nothing to look up.
+    Transfer,
+    /// It calls nothing that has been learned.
+    Unknown,
+    /// Templates say everything.
+    Templated,
+    /// No template knows a way that it goes, so that code was walked through.
+    Walked,
+}
+
+impl Effort {
+    pub(super) fn of(tx: &TxEnv, learned: Option<&LearnedPrediction>) -> Self {
+        match learned {
+            Some(learned) if learned.is_walked() => Self::Walked,
+            Some(_) => Self::Templated,
+            None if tx.data.is_empty() => Self::Transfer,
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// Some predictions, and the time that they took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    pub(super) txs: usize,
+    pub(super) time: Duration,
+}
+
+impl Pace {
+    /// Nanoseconds for one transaction.
+    pub(super) fn ns_per_tx(self) -> u64 {
+        let nanoseconds = self.time.as_nanos() / self.txs.max(1) as u128;
+        u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.txs += other.txs;
+        self.time += other.time;
+    }
+}
+
+/// The pace of predictions of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Paces {
+    paces: [Pace; 4],
+}
+
+impl Paces {
+    pub(super) fn note(&mut self, effort: Effort, time: Duration) {
+        self.paces[effort as usize].add(Pace { txs: 1, time });
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (pace, other) in self.paces.iter_mut().zip(other.paces) {
+            pace.add(other);
+        }
+    }
+
+    pub(super) fn of(&self, effort: Effort) -> Pace {
+        self.paces[effort as usize]
+    }
+
+    /// All predictions.
+    pub(super) fn all(&self) -> Pace {
+        self.paces.iter().fold(Pace::default(), |mut all, pace| {
+            all.add(*pace);
+            all
+        })
+    }
+}
