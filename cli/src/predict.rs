@@ -28,7 +28,7 @@ use multilane::{
     state::TxIndex,
 };
 use multilane_fixtures::archive::ArchivedBlock;
-use pace::Effort;
+use pace::{Effort, Paces};
 use report::{BlockEvidence, Evidence};
 use revm::{context::TxEnv, database::WrapDatabaseRef, state::EvmState};
 use std::{
@@ -122,9 +122,14 @@ impl Walk {
 
         let source = Shared(&prestate);
         let mut predictor = self.profile.predictor(&env, &source).walking_always();
+        let start = Instant::now();
         let analyzer = Analyzer::new(&transactions, BALANCES_COMMUTE);
-        let mut block =
-            BlockEvidence { number: found.number(), sequential_time, ..BlockEvidence::default() };
+        let mut block = BlockEvidence {
+            number: found.number(),
+            paces: Paces::after(start.elapsed()),
+            sequential_time,
+            ..BlockEvidence::default()
+        };
         let mut predictions = Vec::with_capacity(transactions.len());
         let mut truths = Vec::with_capacity(transactions.len());
         for (index, (tx, changes)) in transactions.iter().zip(&changes).enumerate() {

@@ -52,9 +52,16 @@ impl Pace {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Paces {
     paces: [Pace; 4],
+    /// What it took before the first transaction of a block.
+    setup: Duration,
 }
 
 impl Paces {
+    /// Those of a block that it took so long to get ready for.
+    pub(super) fn after(setup: Duration) -> Self {
+        Self { setup, ..Self::default() }
+    }
+
     pub(super) fn note(&mut self, effort: Effort, time: Duration) {
         self.paces[effort as usize].add(Pace { txs: 1, time });
     }
@@ -63,15 +70,17 @@ impl Paces {
         for (pace, other) in self.paces.iter_mut().zip(other.paces) {
             pace.add(other);
         }
+        self.setup += other.setup;
     }
 
     pub(super) fn of(&self, effort: Effort) -> Pace {
         self.paces[effort as usize]
     }
 
-    /// All predictions.
+    /// All predictions, and what it took to get ready for them.
     pub(super) fn all(&self) -> Pace {
-        self.paces.iter().fold(Pace::default(), |mut all, pace| {
+        let setup = Pace { txs: 0, time: self.setup };
+        self.paces.iter().fold(setup, |mut all, pace| {
             all.add(*pace);
             all
         })
