@@ -210,7 +210,8 @@ Examples:
 
 Times: ns_per_tx is over all transactions; ns_per_transfer, ns_per_templated and ns_per_walked over
 those without calldata, with templates for all that they do, and those of which code had to be
-walked through, because no template knows the way that they go.
+walked through, because no template knows the way that they go. ns_per_call divides the second by
+the calls that they make, inner ones and their own.
 
 Exit status:
   0    all blocks were walked

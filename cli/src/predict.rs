@@ -28,7 +28,7 @@ use multilane::{
     state::TxIndex,
 };
 use multilane_fixtures::archive::ArchivedBlock;
-use pace::{Effort, Paces};
+use pace::Paces;
 use report::{BlockEvidence, Evidence};
 use revm::{context::TxEnv, database::WrapDatabaseRef, state::EvmState};
 use std::{
@@ -139,7 +139,7 @@ impl Walk {
                 Some(learned) => analyzer.predict_learned(TxIndex::new(index), tx, learned),
                 None => analyzer.predict(TxIndex::new(index), tx),
             };
-            block.paces.note(Effort::of(tx, learned.as_ref()), start.elapsed());
+            block.paces.note(tx, learned.as_ref(), start.elapsed());
             predictions.push(prediction);
 
             let code = predictor.called_code(tx);

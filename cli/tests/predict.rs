@@ -41,6 +41,7 @@ fn the_sample_is_learned_and_what_was_learned_is_kept() {
         "ns_per_tx",
         "ns_per_transfer",
         "ns_per_templated",
+        "ns_per_call",
         "templates",
         "profile_bytes",
         "conflicts_precision",

@@ -11,7 +11,7 @@ pub use ordered::OrderedError;
 
 use crate::{
     AccessHints, ExecutionError, ExecutorConfig,
-    analyzer::{AccessPrediction, Learner, Profile},
+    analyzer::{AccessPrediction, Learner, Profile, excerpt},
     backend::{EvmBackend, Mainnet},
     error::{SourceError, SourceRead},
     frontier::FinalError,
@@ -162,7 +162,10 @@ impl<B> ParallelExecutor<B> {
         BlockContext::new(env, transactions, keeps_changes)
             .with_backend(env, self.backend.as_ref())
             .with_cancellation(source.cancellation())
-            .with_learning(self.learns_into().is_some())
+            .with_learning(
+                self.learns_into()
+                    .map_or(0..0, |_| excerpt(env.block_env.number, transactions.len())),
+            )
     }
 
     /// What the executor learns into, if it does.

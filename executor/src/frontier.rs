@@ -6,6 +6,7 @@
 
 use crate::{
     admission::GasAdmission,
+    analyzer::Contention,
     error::SourceError,
     merger,
     pipeline::BlockContext,
@@ -51,6 +52,8 @@ pub(crate) struct Frontier<'block> {
     studied: Vec<(usize, EvmState)>,
     /// Outcomes that did not stand.
     pub(crate) conflicts: ConflictKinds,
+    /// The transactions to be learned from of which an execution was in vain.
+    in_vain: Vec<TxIndex>,
     speculation: Speculation,
 }
 
@@ -73,6 +76,7 @@ impl<'block> Frontier<'block> {
             results: Vec::with_capacity(transactions),
             studied: Vec::new(),
             conflicts: ConflictKinds::default(),
+            in_vain: Vec::new(),
             speculation,
         }
     }
@@ -127,6 +131,12 @@ impl<'block> Frontier<'block> {
     /// Learns what came of the speculative executions of the last transaction. Gives how far ahead
     /// others may run from here on.
     pub(crate) fn learn(&mut self, speculative: Incarnations) -> usize {
+        if speculative.in_vain > 0
+            && let Some(last) = self.next.checked_sub(1)
+            && self.block.learned_from.contains(&last)
+        {
+            self.in_vain.push(TxIndex::new(last));
+        }
         self.speculation.learn(self.gas.of_last(), speculative)
     }
 
@@ -151,8 +161,9 @@ impl<'block> Frontier<'block> {
 
     /// What became of the transactions.
     pub(crate) fn into_end(self) -> End<'block> {
-        let Self { changes, gas, results, studied, failure, .. } = self;
-        End { changes, gas, results, studied, failure }
+        let Self { mut changes, gas, results, studied, failure, in_vain, .. } = self;
+        let contention = Contention { rewrites: changes.take_rewrites(), in_vain: Some(in_vain) };
+        End { changes, gas, results, studied, contention, failure }
     }
 }
 
@@ -166,6 +177,8 @@ pub(crate) struct End<'block> {
     pub(crate) results: Vec<ExecutionResult<HaltReason>>,
     /// The finalized changes of those whose changes were wanted, by transaction.
     pub(crate) studied: Vec<(usize, EvmState)>,
+    /// How those to be learned from got in each other's way.
+    pub(crate) contention: Contention<'block>,
     /// The first transaction that could not be made final, and why.
     pub(crate) failure: Option<(usize, FinalError)>,
 }

@@ -6,7 +6,7 @@ use crate::{
     admission::GasAdmission,
     analyzer::{
         AccessPrediction, Analyzer, BlockPredictions, CONTENTION_NEAR, Foreseen, LearnedPrediction,
-        Profile, SenderNonces,
+        Profile, SenderNonces, excerpt,
     },
     backend::{BackendRules, EvmBackend},
     conflict_graph::{Conflict, ConflictGraph},
@@ -46,7 +46,7 @@ use revm::{
 };
 use std::{
     fmt,
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -67,8 +67,8 @@ pub(crate) struct BlockContext {
     pub(crate) keeps_changes: bool,
     /// Whether the block's access list is wanted.
     pub(crate) records_accesses: bool,
-    /// Whether somebody learns from the block.
-    is_learned_from: bool,
+    /// The transactions that somebody learns from.
+    pub(crate) learned_from: Range<usize>,
     /// What somebody else's access list says, if there is one.
     foretold: Option<Foretold>,
     /// Transactions whose changes are wanted to learn from them, once they are known.
@@ -154,7 +154,7 @@ impl BlockContext {
             rules: Rules::of_mainnet(env),
             keeps_changes,
             records_accesses: false,
-            is_learned_from: false,
+            learned_from: 0..0,
             foretold: None,
             studied: OnceLock::new(),
             new_codes: DashMap::new(),
@@ -166,9 +166,9 @@ impl BlockContext {
         }
     }
 
-    /// The same block, with what is needed to learn from it.
-    pub(crate) fn with_learning(mut self, is_learned_from: bool) -> Self {
-        self.is_learned_from = is_learned_from;
+    /// The same block, with what is needed to learn from some of its transactions.
+    pub(crate) fn with_learning(mut self, learned_from: Range<usize>) -> Self {
+        self.learned_from = learned_from;
         self
     }
 
@@ -443,7 +443,10 @@ pub(crate) fn plan<S: StateSource>(
     };
     let graph = ConflictGraph::new(&predictions);
     let foreseen = match foresight {
-        Foresight::Analyzer(Some(_)) => foreseen(&graph, &predictions, &learned),
+        Foresight::Analyzer(Some(_)) => {
+            let part = excerpt(env.block_env.number, transactions.len());
+            foreseen(&graph, part, &predictions, &learned)
+        }
         _ => Vec::new(),
     };
     let plan = ExecutionPlan::new(&predictions, &graph);
@@ -465,10 +468,11 @@ pub(crate) fn plan<S: StateSource>(
     Planned { plan, stats, predictions: BlockPredictions { learned, foreseen }, read }
 }
 
-/// The conflicts of a graph, with whether only the profile says so. What was learned comes last in
-/// each prediction.
+/// The conflicts of a graph that end in a part of the block, with whether only the profile says so.
+/// What was learned comes last in each prediction.
 fn foreseen(
     graph: &ConflictGraph,
+    part: Range<usize>,
     predictions: &[AccessPrediction],
     learned: &[Option<Arc<LearnedPrediction>>],
 ) -> Vec<Foreseen> {
@@ -478,7 +482,9 @@ fn foreseen(
         let all = predictions[later.get()].accesses.len();
         Foreseen { earlier, later, is_learned: access as usize + of_profile >= all }
     };
-    graph.conflicts().iter().map(foreseen).collect()
+    // They are ordered by their later end.
+    let before = |end: usize| graph.conflicts().partition_point(|c| c.later.get() < end);
+    graph.conflicts()[before(part.start)..before(part.end)].iter().map(foreseen).collect()
 }
 
 /// Transactions to execute as planned.
@@ -540,17 +546,18 @@ impl<'block> Execution<'_, 'block> {
     ) -> Result<End<'block>, ExecutionError> {
         let stage = Stage::Execute.enter();
         let Self { workers, block, env, transactions, mut changes, admission, .. } = self;
-        if block.is_learned_from {
-            changes.note_rewrites(CONTENTION_NEAR);
+        if !block.learned_from.is_empty() {
+            changes.note_rewrites(CONTENTION_NEAR, block.learned_from.clone());
         }
         let Planned { plan, stats, .. } = planned;
         let threads = workers.threads();
         let speculation = Speculation::new(threads, turn_length(plan, threads));
         let frontier = Frontier::new(transactions.len(), speculation, block, changes, admission);
         let end = if let ExecutionMode::Sequential(_) = stats.mode {
-            let (executions, end) =
+            let (executions, mut end) =
                 serial::run(block, env, transactions, frontier, source, deliver)?;
             stats.executions = executions;
+            end.contention.in_vain = None;
             end
         } else {
             let streams = deliver.is_some();

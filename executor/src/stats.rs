@@ -39,6 +39,9 @@ pub struct ExecutionStats {
     /// state changes with their reverts. Zero where results are only handed over, and in blocks that
     /// run sequentially as a whole, where it cannot be told from the execution.
     pub finish_time: Duration,
+    /// Time to learn from the block: of the finish where there is one, and else behind it. Zero
+    /// without a profile.
+    pub learn_time: Duration,
 }
 
 /// Conflicts by what did not stand first: an incarnation counts once.

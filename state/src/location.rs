@@ -1,13 +1,16 @@
 //! The full key of a piece of state.
 
 use alloy_primitives::{Address, U256};
-use core::fmt;
+use core::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 /// What a transaction reads or writes, by its full key.
 ///
 /// A location is never abbreviated to a hash: two crafted storage slots whose 64-bit hashes
 /// collide would alias, and the executor would validate the wrong value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateLocation {
     /// Balance, nonce and existence of an account.
     Account(Address),
@@ -31,6 +34,35 @@ impl StateLocation {
     }
 }
 
+/// As integers: hashers of short keys take those at once, and byte strings piece by piece.
+impl Hash for StateLocation {
+    #[inline]
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let (kind, address) = match self {
+            Self::Account(address) => (0_u32, address),
+            Self::Code(address) => (1, address),
+            Self::Slot(address, slot) => {
+                slot.as_limbs().iter().for_each(|limb| hasher.write_u64(*limb));
+                (2, address)
+            }
+            Self::StorageReset(address) => (3, address),
+        };
+        let [a, b, c, d, e] = words(address);
+        hasher.write_u64(u64::from(a) << 32 | u64::from(b));
+        hasher.write_u64(u64::from(c) << 32 | u64::from(d));
+        hasher.write_u64(u64::from(e) << 32 | u64::from(kind));
+    }
+}
+
+#[inline]
+fn words(address: &Address) -> [u32; 5] {
+    let word = |at: usize| {
+        let bytes = &address.0.0;
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
+    [word(0), word(4), word(8), word(12), word(16)]
+}
+
 impl fmt::Display for StateLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,5 +71,34 @@ impl fmt::Display for StateLocation {
             Self::Slot(address, slot) => write!(f, "slot {slot:#x} of {address}"),
             Self::StorageReset(address) => write!(f, "storage of {address}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::map::{DefaultHashBuilder, HashSet};
+    use core::hash::BuildHasher;
+
+    #[test]
+    fn every_part_of_a_location_counts_in_its_hash() {
+        let (address, slot) = (Address::repeat_byte(7), U256::from(9));
+        let mut locations = vec![
+            StateLocation::Account(address),
+            StateLocation::Code(address),
+            StateLocation::StorageReset(address),
+            StateLocation::Slot(address, slot),
+        ];
+        for byte in 0..20 {
+            let mut other = address;
+            other.0.0[byte] ^= 1;
+            locations.extend([StateLocation::Account(other), StateLocation::Slot(other, slot)]);
+        }
+        for bit in 0..256 {
+            locations.push(StateLocation::Slot(address, slot ^ U256::ONE << bit));
+        }
+        let hasher = DefaultHashBuilder::default();
+        let hashes: HashSet<u64> = locations.iter().map(|at| hasher.hash_one(at)).collect();
+        assert_eq!(hashes.len(), locations.len());
     }
 }

@@ -138,6 +138,14 @@ impl<'a, DB: State> Arms<'a, DB> {
         self.executors[index].profile().is_some()
     }
 
+    /// The position of the engine that differs from a learning one in nothing but that it does not
+    /// learn.
+    pub(crate) fn plain(&self, index: usize) -> Option<usize> {
+        let is_plain =
+            |other: &usize| !self.learns(*other) && self.threads(*other) == self.threads(index);
+        (0..self.engines()).find(is_plain).filter(|_| self.learns(index))
+    }
+
     /// The number of threads at a position.
     pub(crate) fn threads(&self, index: usize) -> usize {
         self.executors[index].config().threads.get()

@@ -1,5 +1,6 @@
 //! What was measured, and what follows from it.
 
+use super::paired::Paired;
 use crate::speedups::{LARGE_BLOCK_TXS, Speedups, ratio};
 use multilane::ExecutionStats;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Figures {
     pub(crate) parallel: Cost,
     /// Only for independent transactions.
     pub(crate) limit: Option<Duration>,
+    /// Only where the engine learns: how many times faster it is than the one that does not.
+    pub(crate) speedup_plain: Option<Paired>,
     /// How the parallel engine went about the block in its median run.
     pub(crate) stats: ExecutionStats,
 }
@@ -174,6 +177,7 @@ pub(crate) mod examples {
             sequential: cost(sequential),
             parallel: cost(parallel),
             limit: (!limit.is_zero()).then_some(limit),
+            speedup_plain: None,
             stats: ExecutionStats::default(),
         }
     }

@@ -8,6 +8,7 @@ use super::{
     environment::Environment,
     figures::{BlockTotals, Figures, GroupTotals, Row, Subject},
     outcome::Outcome,
+    paired::Paired,
     settings::Settings,
 };
 use crate::{
@@ -70,6 +71,9 @@ struct Line<'a> {
     speedup_bare: Option<f64>,
     /// Limit over parallel time.
     of_limit: Option<f64>,
+    /// Only of an engine that learns: the time of the one that does not over its own, of each round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speedup_plain: Option<Quartiles>,
     /// Transactions a second, in parallel.
     tps: Option<f64>,
     /// In parallel.
@@ -82,12 +86,22 @@ struct Line<'a> {
     sequential_cpu_s: Option<f64>,
     /// Of the parallel time, predicting, the conflict graph and the plan.
     plan_ms: f64,
+    /// Of the parallel time, learning from the block.
+    learn_ms: f64,
     executions: usize,
     put_off: usize,
     conflicts: usize,
     mode: &'a str,
     /// Why the mode is "sequential".
     mode_reason: Option<&'a str>,
+}
+
+/// Quartiles over the rounds.
+#[derive(Serialize)]
+struct Quartiles {
+    lower: f64,
+    median: f64,
+    upper: f64,
 }
 
 #[derive(Serialize)]
@@ -101,8 +115,18 @@ enum SubjectFields<'a> {
 impl<'a> Line<'a> {
     fn new(row: &'a Row) -> Self {
         let Row { subject, figures } = row;
-        let Figures { txs, gas, threads, learns, bare, sequential, parallel, limit, stats } =
-            figures;
+        let Figures {
+            txs,
+            gas,
+            threads,
+            learns,
+            bare,
+            sequential,
+            parallel,
+            limit,
+            speedup_plain,
+            stats,
+        } = figures;
         let (subject, seed) = match *subject {
             Subject::Workload { name, seed } => {
                 (SubjectFields::Workload { workload: name }, Some(seed))
@@ -127,6 +151,11 @@ impl<'a> Line<'a> {
             speedup: figures.speedup().map(rounded),
             speedup_bare: figures.speedup_bare().map(rounded),
             of_limit: figures.of_limit().map(rounded),
+            speedup_plain: speedup_plain.map(|Paired { lower, median, upper }| Quartiles {
+                lower: rounded(lower),
+                median: rounded(median),
+                upper: rounded(upper),
+            }),
             tps: figures.txs_per_s().map(f64::round),
             mgas_per_s: figures.mgas_per_s().map(rounded),
             peak_rss_mib: parallel.peak_bytes.map(mebibytes),
@@ -134,6 +163,7 @@ impl<'a> Line<'a> {
             cpu_s: parallel.cpu.map(seconds),
             sequential_cpu_s: sequential.cpu.map(seconds),
             plan_ms: millis(stats.plan_time),
+            learn_ms: millis(stats.learn_time),
             executions: stats.executions,
             put_off: stats.put_off,
             conflicts: stats.conflicts,

@@ -4,6 +4,7 @@ use super::{
     arms::{Arm, Arms},
     case::State,
     figures::{Cost, Figures},
+    paired::Paired,
     process::Metered,
 };
 use crate::{
@@ -30,6 +31,14 @@ pub(crate) fn measure<DB: State>(
 ) -> anyhow::Result<Vec<Figures>> {
     let list = arms.list();
     let runs = rounds(list.len(), repeat, interrupt, |position| arms.run(list[position]))?;
+    let speedup_plain = |index: usize| {
+        let times = |index| {
+            let at = list.iter().position(|arm| *arm == Arm::Parallel(index))?;
+            Some(runs[at].iter().map(|run| run.time))
+        };
+        Paired::of(times(arms.plain(index)?)?.zip(times(index)?))
+    };
+    let speedups_plain: Vec<_> = (0..arms.engines()).map(speedup_plain).collect();
     let costs: Vec<_> = list.into_iter().zip(runs.into_iter().map(cost)).collect();
     let of = |arm: Arm| {
         let (_, cost) = costs.iter().find(|(other, _)| *other == arm)?;
@@ -46,6 +55,7 @@ pub(crate) fn measure<DB: State>(
             sequential: of(Arm::Sequential)?.0,
             limit: of(Arm::Limit(index)).map(|(cost, _)| cost.time),
             parallel: *parallel,
+            speedup_plain: speedups_plain[index],
             stats: stats.clone()?,
         })
     };

@@ -18,6 +18,7 @@ mod json;
 mod limit;
 mod measurement;
 mod outcome;
+mod paired;
 mod process;
 mod report;
 mod session;

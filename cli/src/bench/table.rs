@@ -3,6 +3,7 @@
 use super::{
     environment::Environment,
     figures::{BlockTotals, Figures, Row, Subject},
+    paired::Paired,
     settings::Settings,
 };
 use crate::{
@@ -35,7 +36,15 @@ pub(crate) fn print(
          seq: alloy-evm's\nblock executor; par: Multilane; limit: threads on shares of the block \
          without coordination. speedup: seq / par;\nvs bare: bare / par; of limit: limit / par. \
          Below 1.00x threads lose."
-    )
+    )?;
+    if has_learning(rows) {
+        writeln!(
+            out,
+            "vs plain: par without a profile / par of the same round, median (quartiles). Below 1.00x \
+             learning loses."
+        )?;
+    }
+    Ok(())
 }
 
 /// Prints machine, versions, date and command.
@@ -73,19 +82,29 @@ fn print_rows(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     if !of_blocks {
         header.push("of limit");
     }
+    let with_plain = has_learning(rows);
+    if with_plain {
+        header.push("vs plain");
+    }
     header.extend(["tps", "Mgas/s", "conflicts", "mode"]);
 
     let mut lines = vec![header.into_iter().map(str::to_owned).collect()];
-    lines.extend(rows.iter().map(cells));
+    lines.extend(rows.iter().map(|row| cells(row, with_plain)));
     for line in aligned(&lines, &["workload", "fork", "mode"]) {
         writeln!(out, "{line}")?;
     }
     Ok(())
 }
 
-fn cells(row: &Row) -> Vec<String> {
+/// Whether an engine has learned, so that there is something to compare with.
+fn has_learning(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.figures.learns)
+}
+
+fn cells(row: &Row, with_plain: bool) -> Vec<String> {
     let Row { subject, figures } = row;
-    let Figures { txs, gas, threads, learns, bare, sequential, parallel, limit, stats } = figures;
+    let Figures { txs, gas, threads, learns, bare, sequential, parallel, limit, stats, .. } =
+        figures;
     let (mut cells, of_block) = match subject {
         Subject::Workload { name, .. } => (vec![(*name).to_owned()], false),
         Subject::Block { number, fork } => (vec![number.to_string(), (*fork).to_owned()], true),
@@ -107,6 +126,11 @@ fn cells(row: &Row) -> Vec<String> {
     cells.extend([show(figures.speedup().map(times)), show(figures.speedup_bare().map(times))]);
     if !of_block {
         cells.push(show(figures.of_limit().map(percent)));
+    }
+    if with_plain {
+        cells.push(show(figures.speedup_plain.map(|Paired { lower, median, upper }| {
+            format!("{} ({lower:.2}-{upper:.2})", times(median))
+        })));
     }
     let reason = sequential_reason(stats.mode);
     cells.extend([

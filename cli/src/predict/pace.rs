@@ -18,7 +18,7 @@ pub(super) enum Effort {
 }
 
 impl Effort {
-    pub(super) fn of(tx: &TxEnv, learned: Option<&LearnedPrediction>) -> Self {
+    fn of(tx: &TxEnv, learned: Option<&LearnedPrediction>) -> Self {
         match learned {
             Some(learned) if learned.is_walked() => Self::Walked,
             Some(_) => Self::Templated,
@@ -32,18 +32,30 @@ impl Effort {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     pub(super) txs: usize,
+    /// Calls that templates speak of, inner ones included.
+    calls: usize,
     pub(super) time: Duration,
 }
 
 impl Pace {
     /// Nanoseconds for one transaction.
     pub(super) fn ns_per_tx(self) -> u64 {
-        let nanoseconds = self.time.as_nanos() / self.txs.max(1) as u128;
+        self.ns_per(self.txs)
+    }
+
+    /// Nanoseconds for one call that templates speak of, be it the transaction's or an inner one.
+    pub(super) fn ns_per_call(self) -> u64 {
+        self.ns_per(self.calls)
+    }
+
+    fn ns_per(self, count: usize) -> u64 {
+        let nanoseconds = self.time.as_nanos() / count.max(1) as u128;
         u64::try_from(nanoseconds).unwrap_or(u64::MAX)
     }
 
     fn add(&mut self, other: Self) {
         self.txs += other.txs;
+        self.calls += other.calls;
         self.time += other.time;
     }
 }
@@ -62,8 +74,11 @@ impl Paces {
         Self { setup, ..Self::default() }
     }
 
-    pub(super) fn note(&mut self, effort: Effort, time: Duration) {
-        self.paces[effort as usize].add(Pace { txs: 1, time });
+    /// Notes what it took to predict a transaction.
+    pub(super) fn note(&mut self, tx: &TxEnv, learned: Option<&LearnedPrediction>, time: Duration) {
+        let calls = learned.map_or(0, |learned| learned.known_calls);
+        let effort = Effort::of(tx, learned);
+        self.paces[effort as usize].add(Pace { txs: 1, calls, time });
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -79,7 +94,7 @@ impl Paces {
 
     /// All predictions, and what it took to get ready for them.
     pub(super) fn all(&self) -> Pace {
-        let setup = Pace { txs: 0, time: self.setup };
+        let setup = Pace { time: self.setup, ..Pace::default() };
         self.paces.iter().fold(setup, |mut all, pace| {
             all.add(*pace);
             all

@@ -101,6 +101,7 @@ fn figures(block: &BlockEvidence) -> Value {
         "ns_per_tx": paces.all().ns_per_tx(),
         "ns_per_transfer": paces.of(Effort::Transfer).ns_per_tx(),
         "ns_per_templated": paces.of(Effort::Templated).ns_per_tx(),
+        "ns_per_call": paces.of(Effort::Templated).ns_per_call(),
         "ns_per_walked": walked.ns_per_tx(),
         "walked": walked.txs,
         "predict_ms": millis(paces.all().time),
@@ -172,11 +173,12 @@ pub(super) fn print_table(out: &mut impl Write, evidence: &Evidence) -> io::Resu
         [Effort::Transfer, Effort::Templated, Effort::Walked].map(|effort| total.paces.of(effort));
     writeln!(
         out,
-        "of the time of sequential execution: predicting {} (a transfer {} ns, a templated call {} ns), \
-         of which walking {} ({} transactions, {} ns each); learning {}",
+        "of the time of sequential execution: predicting {} (a transfer {} ns, a call with \
+         templates {} ns, {} for each call within), of which walking {} ({} transactions, {} ns each); learning {}",
         of_sequential(total.paces.all().time, total),
         transfer.ns_per_tx(),
         templated.ns_per_tx(),
+        templated.ns_per_call(),
         of_sequential(walked.time, total),
         walked.txs,
         walked.ns_per_tx(),

@@ -10,12 +10,17 @@ mod inferred;
 mod learned;
 
 use alloy_primitives::Address;
-use core::fmt;
+use core::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 pub(crate) use inferred::TRANSFER_GAS;
 pub use learned::{
     AccessKind, LearnedAccess, LearnedPrediction, Profile, ProfileError, ProfilePredictor,
 };
-pub(crate) use learned::{BlockPredictions, CONTENTION_NEAR, Foreseen, Learner};
+pub(crate) use learned::{
+    BlockPredictions, CONTENTION_NEAR, Contention, Foreseen, Learner, excerpt,
+};
 use multilane_state::{StateLocation, TxIndex};
 use revm::{
     context::TxEnv,
@@ -208,16 +213,28 @@ impl SenderNonces {
 }
 
 /// A called account, and the selector if the calldata has one.
-type Function = (Address, Option<[u8; 4]>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Function {
+    to: Address,
+    selector: Option<[u8; 4]>,
+}
+
+impl Hash for Function {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        // Locations are hashed fast.
+        StateLocation::Account(self.to).hash(hasher);
+        hasher.write_u32(self.selector.map_or(0, u32::from_ne_bytes));
+    }
+}
 
 /// The function that a transaction calls, if it is no creation.
 fn function_of(tx: &TxEnv) -> Option<Function> {
-    callee(tx).map(|to| (to, inferred::selector(tx)))
+    callee(tx).map(|to| Function { to, selector: inferred::selector(tx) })
 }
 
 /// The contract and the selector of a call that has one.
 pub(crate) fn call_of(tx: &TxEnv) -> Option<(Address, [u8; 4])> {
-    function_of(tx).and_then(|(to, selector)| Some((to, selector?)))
+    function_of(tx).and_then(|Function { to, selector }| Some((to, selector?)))
 }
 
 /// The account that a transaction calls, if it is no creation.

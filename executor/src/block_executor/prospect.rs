@@ -134,12 +134,12 @@ pub(super) fn speculate<S: StateSource, B>(
     };
     // Whatever fails here, the client runs into by itself if it is real.
     let run = executor.execution(&block, env, transactions);
-    let mut end = run.stream(&mut planned, source, &mut deliver).ok()?;
+    let end = run.stream(&mut planned, source, &mut deliver).ok()?;
     if delivered < transactions.len() {
         return None;
     }
     if let Some(learner) = learner {
-        learner.learn(executor.workers(), source, &end.changes.take_rewrites());
+        planned.stats.learn_time = learner.learn(executor.workers(), source, &end.contention);
     }
     telemetry::executed(&planned.stats);
     Some(planned.stats)

@@ -157,7 +157,7 @@ impl ParallelExecutor {
             admission: Some(GasAdmission::new(&env)),
             ..self.execution(&block, &env, &tx_envs)
         };
-        let End { mut changes, gas, results, studied, failure } = match observe {
+        let End { mut changes, gas, results, studied, contention, failure } = match observe {
             None => execution.run(&mut planned, source)?,
             Some(observe) => {
                 let mut observed = Vec::with_capacity(transactions.len());
@@ -186,11 +186,10 @@ impl ParallelExecutor {
         }
 
         let stage = Stage::Finish.enter();
-        let rewrites = changes.take_rewrites();
         if let Some(learner) = &mut learner
             && !block.keeps_changes
         {
-            learner.consider_all(&results, studied);
+            learner.consider_all(gas.total(), &results, studied);
         }
 
         executor.receipts = receipts(self.workers(), transactions, results, &gas);
@@ -210,7 +209,7 @@ impl ParallelExecutor {
         let result = finished.map_err(outside)?;
 
         if let Some(learner) = learner {
-            learner.learn(self.workers(), source, &rewrites);
+            planned.stats.learn_time = learner.learn(self.workers(), source, &contention);
         }
         let output = BlockOutput {
             receipts: result.receipts,

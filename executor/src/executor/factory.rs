@@ -4,6 +4,7 @@ use super::{ParallelExecutor, final_error, open, unless_cancelled};
 use crate::{
     EthereumFactory, ExecutionError, ExecutionStats, StateSource,
     admission::GasAdmission,
+    analyzer::Contention,
     error::SourceFailure,
     parallel_map::parallel_map,
     pipeline::Execution,
@@ -76,7 +77,7 @@ impl<B> ParallelExecutor<B> {
         let mut planned = self.plan(&tx_envs, &env, source);
         let mut learner = self.learner(&mut planned, None, &env, &tx_envs);
         let block;
-        let mut rewrites = Vec::new();
+        let mut contention = Contention::default();
         if let ExecutionMode::Sequential(_) = planned.stats.mode {
             let stage = Stage::Execute.enter();
             for (index, transaction) in transactions.iter().enumerate() {
@@ -112,8 +113,8 @@ impl<B> ParallelExecutor<B> {
                 admission: Some(GasAdmission::new(&env)),
                 ..self.execution(&block, &env, &tx_envs)
             };
-            let mut end = execution.stream(&mut planned, source, &mut deliver)?;
-            rewrites = end.changes.take_rewrites();
+            let end = execution.stream(&mut planned, source, &mut deliver)?;
+            contention = end.contention;
             if let Some((index, cause)) = end.failure {
                 return Err(final_error(index, cause, transactions[index].inner().trie_hash()));
             }
@@ -122,7 +123,7 @@ impl<B> ParallelExecutor<B> {
         let stage = Stage::Finish.enter();
         let (_, result) = executor.finish().map_err(outside)?;
         if let Some(learner) = learner {
-            learner.learn(self.workers(), source, &rewrites);
+            planned.stats.learn_time = learner.learn(self.workers(), source, &contention);
         }
         state.merge_transitions(BundleRetention::Reverts);
         let bundle = state.take_bundle();

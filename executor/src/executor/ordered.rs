@@ -68,10 +68,10 @@ impl<B> ParallelExecutor<B> {
         if let Some(cause) = refused {
             return Err(OrderedError::Sink(cause));
         }
-        match ran.map(|mut end| (end.changes.take_rewrites(), end.failure)) {
-            Ok((rewrites, None)) => {
+        match ran.map(|end| (end.contention, end.failure)) {
+            Ok((contention, None)) => {
                 if let Some(learner) = learner {
-                    learner.learn(self.workers(), source, &rewrites);
+                    planned.stats.learn_time = learner.learn(self.workers(), source, &contention);
                 }
                 telemetry::executed(&planned.stats);
                 Ok(planned.stats)
@@ -107,14 +107,14 @@ impl<B> ParallelExecutor<B> {
         let block = self.context(env, transactions, &Shared(db), false);
         let mut planned = self.plan(transactions, env, &Shared(db));
         let learner = self.learner(&mut planned, Some(&block), env, transactions);
-        let mut end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
+        let end = self.execution(&block, env, transactions).run(&mut planned, &Shared(db))?;
         if let Some((index, cause)) = end.failure {
             return Err(final_error(index, cause, B256::ZERO));
         }
         let stage = Stage::Finish.enter();
         if let Some(mut learner) = learner {
-            learner.consider_all(&end.results, end.studied);
-            learner.learn(self.workers(), &Shared(db), &end.changes.take_rewrites());
+            learner.consider_all(end.gas.total(), &end.results, end.studied);
+            planned.stats.learn_time = learner.learn(self.workers(), &Shared(db), &end.contention);
         }
         let bundle = merger::bundle(self.workers(), &block, end.changes);
         planned.stats.finish_time = stage.elapsed();

@@ -9,6 +9,7 @@
 use super::{AccountEntry, AccountValue, AccountWrite, SlotEntry, SlotWrite, slot::SlotHistory};
 use crate::{TxIndex, access_list::AccessJournal};
 use alloy_primitives::{Address, B256};
+use core::ops::Range;
 use revm::{
     database::{
         AccountRevert, AccountStatus, BundleAccount, BundleState, RevertToSlot,
@@ -51,12 +52,14 @@ pub struct Rewrite<'state> {
 struct Rewrites<'state> {
     /// How many transactions apart the two may be.
     within: usize,
+    /// The later ones that are of interest.
+    writers: Range<usize>,
     found: Vec<Rewrite<'state>>,
 }
 
 impl<'state> Rewrites<'state> {
     fn note(&mut self, before: TxIndex, writer: TxIndex, slot: &'state SlotEntry) {
-        if writer.get() - before.get() <= self.within {
+        if writer.get() - before.get() <= self.within && self.writers.contains(&writer.get()) {
             self.found.push(Rewrite { before, writer, slot });
         }
     }
@@ -68,9 +71,10 @@ impl<'state> CommittedChanges<'state> {
         Self { journal: Some(AccessJournal::default()), ..Self::default() }
     }
 
-    /// From now on, notes slots that are written again within so many transactions.
-    pub fn note_rewrites(&mut self, within: usize) {
-        self.rewrites = Some(Rewrites { within, found: Vec::new() });
+    /// From now on, notes slots that are written again within so many transactions, by some
+    /// `writers`.
+    pub fn note_rewrites(&mut self, within: usize, writers: Range<usize>) {
+        self.rewrites = Some(Rewrites { within, writers, found: Vec::new() });
     }
 
     /// The slots that were written again, in the order in which that was committed.

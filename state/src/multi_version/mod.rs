@@ -33,6 +33,7 @@ pub use account::{
 pub use changes::{AccountOutcome, BundleBuilder, ChangedAccounts, CommittedChanges, Rewrite};
 pub use slot::{SlotEntry, SlotOrder, SlotRead, SlotWrite};
 
+use crate::StateLocation;
 use alloy_primitives::{Address, U256, map::DefaultHashBuilder};
 use core::{fmt, hash::BuildHasher};
 use table::{LocationTable, Part};
@@ -60,7 +61,7 @@ impl MultiVersionState {
     #[inline]
     pub fn account(&self, address: Address) -> &AccountEntry {
         self.accounts.get_or_insert_with(
-            self.hasher.hash_one(address),
+            self.hasher.hash_one(StateLocation::Account(address)),
             |entry| entry.address() == address,
             || AccountEntry::new(address),
         )
@@ -70,7 +71,7 @@ impl MultiVersionState {
     #[inline]
     pub fn slot(&self, address: Address, slot: U256) -> &SlotEntry {
         self.slots.get_or_insert_with(
-            self.hasher.hash_one((address, slot)),
+            self.hasher.hash_one(StateLocation::Slot(address, slot)),
             |entry| entry.slot() == slot && entry.address() == address,
             || SlotEntry::new(address, slot),
         )

@@ -7,7 +7,7 @@
 //! have the same instructions at the same places; nothing else is taken for granted of them.
 
 use super::template::TemplateKey;
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{B256, U256, map::FbBuildHasher};
 use dashmap::DashMap;
 use revm::{
     bytecode::opcode::{PUSH1, PUSH20, PUSH32},
@@ -35,7 +35,7 @@ const PATTERN_BITS: usize = 64;
 
 /// Remembered shapes by code hash.
 #[derive(Debug, Default)]
-pub(super) struct CodeShapes(DashMap<B256, B256>);
+pub(super) struct CodeShapes(DashMap<B256, B256, FbBuildHasher<32>>);
 
 impl CodeShapes {
     /// The key of a function of a code with this hash.

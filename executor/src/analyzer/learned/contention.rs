@@ -9,7 +9,8 @@
 //! the calls that lead there. Predictions for execution evaluate those sites alone, and only in
 //! functions where that is worth it ([`Traffic`](super::traffic)).
 //!
-//! What is looked at is the committed writes, which do not depend on how the block was executed.
+//! What is looked at for that is the committed writes, which do not depend on how the block was
+//! executed. Whether it is worth it to foresee anything does.
 //!
 //! *Must not know*: schedules.
 
@@ -23,7 +24,7 @@ use crate::{
 use alloy_primitives::map::{HashMap, HashSet};
 use multilane_state::{TxIndex, multi_version::Rewrite};
 use revm::{context::TxEnv, context_interface::Transaction};
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// How many transactions apart two writes of a slot are at most for one to be in the other's way:
 /// those that run at the same time are about as far apart.
@@ -32,6 +33,17 @@ pub(crate) const NEAR: usize = 32;
 /// Pairs of one block that are looked at, and those that end with the same call.
 const PAIRS_MAX: usize = 256;
 const PAIRS_PER_FUNCTION: usize = 32;
+
+/// How the transactions of a block that was executed got in each other's way.
+#[derive(Debug, Default)]
+pub(crate) struct Contention<'state> {
+    /// Slots that one transaction wrote soon after another, in block order, as far as they are
+    /// [looked at](super::excerpt).
+    pub(crate) rewrites: Vec<Rewrite<'state>>,
+    /// Those of the transactions that were executed in vain, in block order. `None` where none can
+    /// have been, as the block was executed on one thread.
+    pub(crate) in_vain: Option<Vec<TxIndex>>,
+}
 
 /// A conflict that was foreseen.
 #[derive(Clone, Copy, Debug)]
@@ -93,10 +105,12 @@ fn pairs(rewrites: &[Rewrite<'_>]) -> Vec<Pair> {
 /// What happened in a block that was executed.
 pub(super) struct Block<'b> {
     pub(super) transactions: &'b [TxEnv],
+    /// The transactions that are looked at.
+    pub(super) part: Range<usize>,
     /// What was predicted, by transaction; empty if nothing was.
     pub(super) predictions: &'b [Option<Arc<LearnedPrediction>>],
-    pub(super) rewrites: &'b [Rewrite<'b>],
-    /// The conflicts that were foreseen, ordered by their later end.
+    pub(super) contention: &'b Contention<'b>,
+    /// The conflicts that were foreseen there, ordered by their later end.
     pub(super) foreseen: &'b [Foreseen],
 }
 
@@ -108,14 +122,14 @@ impl Block<'_> {
         predictor: &mut ProfilePredictor<'_, S>,
         mut may_evaluate: impl FnMut() -> bool,
     ) {
-        let pairs = pairs(self.rewrites);
+        let pairs = pairs(&self.contention.rewrites);
         let [inferred, all] = [false, true].map(|with_learned| {
             let conflicts =
                 self.foreseen.iter().filter(|conflict| with_learned || !conflict.is_learned);
             Order::of(self.transactions.len(), conflicts.copied())
         });
         let in_the_way = pairs.iter().filter(|pair| !inferred.has(pair));
-        self.count(in_the_way.map(|pair| pair.writer).collect(), predictor);
+        self.count(in_the_way.map(|pair| pair.writer).collect(), self.in_vain(&pairs), predictor);
         let profile = predictor.profile();
         let mut evaluated: HashMap<Function, usize> = HashMap::default();
         for pair in pairs.iter().filter(|pair| !all.has(pair)).take(PAIRS_MAX) {
@@ -144,32 +158,52 @@ impl Block<'_> {
         }
     }
 
+    /// The transactions that were executed in vain, and those that wrote what they had read too
+    /// early: to foresee that, something has to be foreseen of both.
+    fn in_vain(&self, pairs: &[Pair]) -> HashSet<TxIndex> {
+        let in_vain = self.contention.in_vain.as_deref().unwrap_or_default();
+        let is_cause = |pair: &&Pair| in_vain.binary_search(&pair.writer).is_ok();
+        let causes = pairs.iter().filter(is_cause).map(|pair| pair.before);
+        in_vain.iter().copied().chain(causes).collect()
+    }
+
     /// Counts calls by function, and those in the way of others.
     fn count<S: StateSource>(
         &self,
         in_the_way: HashSet<TxIndex>,
+        in_vain: HashSet<TxIndex>,
         predictor: &mut ProfilePredictor<'_, S>,
     ) {
-        let mut counts: HashMap<Function, ([u32; 2], usize)> = HashMap::default();
-        for (index, tx) in
-            self.transactions.iter().enumerate().filter(|(_, tx)| !tx.input().is_empty())
-        {
+        let mut counts: HashMap<Function, ([u32; 3], usize)> = HashMap::default();
+        for index in self.part.clone() {
+            let tx = &self.transactions[index];
+            if tx.input().is_empty() {
+                continue;
+            }
             let Some(called) = function_of(tx) else { continue };
-            let ([calls, conflicts], _) = counts.entry(called).or_insert(([0; 2], index));
-            *calls += 1;
-            *conflicts += u32::from(in_the_way.contains(&TxIndex::new(index)));
+            let (counts, _) = counts.entry(called).or_insert(([0; 3], index));
+            let index = TxIndex::new(index);
+            counts[0] += 1;
+            counts[1] += u32::from(in_the_way.contains(&index));
+            counts[2] += u32::from(in_vain.contains(&index));
         }
-        for ([calls, conflicts], example) in counts.into_values() {
+        for ([calls, in_the_way, in_vain], example) in counts.into_values() {
             let predicted = self.predictions.get(example).and_then(Option::as_ref);
             // Where nothing is in the way nobody has to know the code that was called.
             let key = match predicted {
                 Some(prediction) => Some(prediction.key),
-                None if conflicts > 0 => predictor.key(&self.transactions[example]),
+                None if in_the_way > 0 => predictor.key(&self.transactions[example]),
                 None => None,
             };
             let traffic = key.and_then(|key| predictor.profile().templates.traffic(&key));
             if let Some(traffic) = traffic {
-                traffic.note(calls, conflicts);
+                traffic.note(calls, in_the_way);
+                let is_unforeseen = predicted.is_none_or(|known| known.accesses.is_empty());
+                match &self.contention.in_vain {
+                    Some(_) if is_unforeseen => traffic.note_unforeseen(calls, in_vain),
+                    None if is_unforeseen => {}
+                    on_threads => traffic.note_foreseen(on_threads.is_none()),
+                }
             }
         }
     }

@@ -29,6 +29,8 @@ use std::sync::Arc;
 pub struct LearnedPrediction {
     /// Each location once, in no particular order.
     pub accesses: Vec<LearnedAccess>,
+    /// Calls that templates speak of, the transaction's own included.
+    pub known_calls: usize,
     /// Inner calls that no template is known for.
     pub unknown_calls: usize,
     /// Samples that the template of the called function was made from.
@@ -63,7 +65,7 @@ pub(super) struct Forecaster<'a, V> {
 pub(super) struct Forecast {
     pub(super) prediction: LearnedPrediction,
     /// What is stored where that is of interest, as far as it is known.
-    pub(super) stored: Vec<(Slot, Bits)>,
+    pub(super) stored: Vec<(StateLocation, Bits)>,
     /// Instructions that were walked through, because no template knows what they do.
     pub(super) walked: usize,
     /// How the slots that were asked about are come to.
@@ -114,6 +116,7 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         let Self { profile, env, view, resolver, desk, .. } = self;
         let mut prediction = LearnedPrediction {
             accesses: Vec::new(),
+            known_calls: 0,
             unknown_calls: 0,
             samples: resolved.samples,
             key: resolved.key,
@@ -121,7 +124,7 @@ impl<'a, V: StateView> Forecaster<'a, V> {
             is_walked: false,
         };
         desk.clear();
-        let is_contended = resolved.contended != 0 && resolved.is_dense;
+        let is_contended = resolved.contended != 0 && resolved.is_worth_foreseeing;
         if extent == Extent::Contended && !is_contended {
             return Some(Forecast::new(prediction));
         }
@@ -140,12 +143,14 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         evaluator.extent = extent;
         evaluator.transaction(&resolved, inputs);
         let paths = evaluator.paths(slots);
+        let known_calls = evaluator.known_calls();
         let Evaluator { unknown_calls, walked, .. } = evaluator;
         if extent == Extent::Everything {
             desk.account(tx.caller(), AccessKind::Written);
             let is_paid = !tx.value().is_zero();
             desk.account(to, if is_paid { AccessKind::Credited } else { AccessKind::Read });
         }
+        prediction.known_calls = known_calls;
         prediction.unknown_calls = unknown_calls;
         prediction.is_walked = walked > 0;
         let stored = stored(desk).collect();
@@ -174,11 +179,8 @@ impl<'a, V: StateView> Forecaster<'a, V> {
 }
 
 /// What a prediction says of stored values that are of interest.
-fn stored(desk: &Desk) -> impl Iterator<Item = (Slot, Bits)> + '_ {
-    desk.accesses().filter_map(|access| match access.location {
-        StateLocation::Slot(address, slot) => Some(((address, slot), access.stored?)),
-        _ => None,
-    })
+fn stored(desk: &Desk) -> impl Iterator<Item = (StateLocation, Bits)> + '_ {
+    desk.accesses().filter_map(|access| Some((access.location, access.stored?)))
 }
 
 impl<V> Drop for Forecaster<'_, V> {

@@ -5,8 +5,9 @@
 //! Lessons cost time, so there is an allowance for them.
 
 use super::{
-    contention::{self, Foreseen},
+    contention::{self, Contention, Foreseen},
     evaluate::{Extent, Surroundings},
+    excerpt::excerpt,
     forecaster::{Forecaster, LearnedPrediction},
     profile::Profile,
     record::Sample,
@@ -17,7 +18,6 @@ use crate::{
     analyzer::function_of, parallel_map::parallel_map_with, source::StateSource, workers::Workers,
 };
 use alloy_evm::EvmEnv;
-use multilane_state::multi_version::Rewrite;
 use revm::{
     context::TxEnv,
     context_interface::{
@@ -31,8 +31,10 @@ use revm::{
     state::EvmState,
 };
 use std::{
+    ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 /// Transactions with the same call that are studied in one block.
@@ -73,6 +75,8 @@ pub(crate) struct Learner<'a> {
     profile: &'a Profile,
     env: &'a EvmEnv,
     transactions: &'a [TxEnv],
+    /// The transactions that are looked at.
+    part: Range<usize>,
     predictions: BlockPredictions,
     /// Whether a transaction is to be studied.
     chosen: Box<[bool]>,
@@ -88,8 +92,9 @@ impl<'a> Learner<'a> {
         transactions: &'a [TxEnv],
         predictions: BlockPredictions,
     ) -> Self {
-        let chosen = chosen(transactions, &predictions.learned);
-        Self { profile, env, transactions, predictions, chosen, studied: Vec::new(), gas: 0 }
+        let part = excerpt(env.block_env.number, transactions.len());
+        let chosen = chosen(transactions, part.clone(), &predictions.learned);
+        Self { profile, env, transactions, part, predictions, chosen, studied: Vec::new(), gas: 0 }
     }
 
     /// The transactions whose changes are to be kept, for [`consider`](Self::consider) to look at.
@@ -97,14 +102,15 @@ impl<'a> Learner<'a> {
         self.chosen.clone()
     }
 
-    /// Takes in all transactions of a block, given the changes of those that are
-    /// [chosen](Self::chosen), in order.
+    /// Takes in all transactions of a block, given the gas that they used in all and the changes of
+    /// those that are [chosen](Self::chosen), in order.
     pub(crate) fn consider_all(
         &mut self,
+        gas: u64,
         results: &[ExecutionResult<HaltReason>],
         studied: Vec<(usize, EvmState)>,
     ) {
-        self.gas += results.iter().map(ExecutionResult::tx_gas_used).sum::<u64>();
+        self.gas += gas;
         for (index, changes) in studied {
             if let Some(result) = results.get(index) {
                 self.study(index, result.tx_gas_used(), changes);
@@ -131,25 +137,25 @@ impl<'a> Learner<'a> {
         self.studied.push(Studied { index, gas, function, changes });
     }
 
-    /// Learns from the block as long as the allowance lasts.
-    ///
-    /// `rewrites` are the slots that one transaction wrote soon after another, in block order.
+    /// Learns from the block as long as the allowance lasts. Gives the time that it took.
     pub(crate) fn learn<S: StateSource>(
         self,
         workers: Workers<'_>,
         source: &S,
-        rewrites: &[Rewrite<'_>],
-    ) {
+        contention: &Contention<'_>,
+    ) -> Duration {
+        let start = Instant::now();
         self.profile.earn(self.gas);
         self.take_lessons(workers);
-        if rewrites.is_empty() && self.predictions.learned.is_empty() {
-            return;
+        if contention.rewrites.is_empty() && self.predictions.learned.is_empty() {
+            return start.elapsed();
         }
-        let Self { profile, env, transactions, predictions, gas, .. } = self;
+        let Self { profile, env, transactions, part, predictions, gas, .. } = self;
         let block = contention::Block {
             transactions,
+            part,
             predictions: &predictions.learned,
-            rewrites,
+            contention,
             foreseen: &predictions.foreseen,
         };
         // A pair of predictions costs about as much as one execution.
@@ -157,6 +163,7 @@ impl<'a> Learner<'a> {
         guarded(|| {
             block.contend(&mut profile.predictor(env, source), || profile.comparing.take(cost));
         });
+        start.elapsed()
     }
 
     /// Compares what was studied with the templates. Where they differ the transaction is repeated,
@@ -216,9 +223,13 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// The transactions to study: of each function some without a template, or with one that is new or
+/// The transactions of a part of the block to study: of each function some without a template, or with one that is new or
 /// has been wrong. Of the others a few, to notice when that changes.
-fn chosen(transactions: &[TxEnv], predictions: &[Option<Arc<LearnedPrediction>>]) -> Box<[bool]> {
+fn chosen(
+    transactions: &[TxEnv],
+    part: Range<usize>,
+    predictions: &[Option<Arc<LearnedPrediction>>],
+) -> Box<[bool]> {
     let mut unknown: HashMap<_, usize> = HashMap::default();
     let mut doubted: HashMap<_, usize> = HashMap::default();
     let mut is_chosen = |(index, tx): (usize, &TxEnv)| {
@@ -233,7 +244,11 @@ fn chosen(transactions: &[TxEnv], predictions: &[Option<Arc<LearnedPrediction>>]
         *count += 1;
         *count <= most
     };
-    transactions.iter().enumerate().map(&mut is_chosen).collect()
+    let mut chosen = vec![false; transactions.len()];
+    for index in part {
+        chosen[index] = is_chosen((index, &transactions[index]));
+    }
+    chosen.into()
 }
 
 /// Nothing that goes wrong in a lesson may reach a block that has been executed.

@@ -13,6 +13,7 @@
 
 use crate::analyzer::{Function, function_of};
 use alloy_primitives::{U256, map::HashMap};
+use core::hash::{Hash, Hasher};
 use revm::{context::TxEnv, context_interface::Transaction};
 
 /// Places in the tree of a block.
@@ -58,13 +59,28 @@ impl Question {
 /// A place in the tree.
 type Place = u32;
 
+/// What was answered at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Answer {
+    place: Place,
+    word: U256,
+}
+
+impl Hash for Answer {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        // As integers, which takes a fraction of the time of bytes.
+        hasher.write_u32(self.place);
+        self.word.as_limbs().iter().for_each(|limb| hasher.write_u64(*limb));
+    }
+}
+
 /// What was told about a block's transactions, by what it depends on.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
     functions: HashMap<Function, Known>,
     places: Vec<Next<T>>,
     /// Where an answer leads.
-    answers: HashMap<(Place, U256), Place>,
+    answers: HashMap<Answer, Place>,
 }
 
 /// What is remembered of a function.
@@ -101,7 +117,9 @@ impl<T> Memo<T> {
         let mut place = known.root?;
         loop {
             match &places[place as usize] {
-                Next::Ask(question) => place = *answers.get(&(place, question.answer(tx)))?,
+                Next::Ask(question) => {
+                    place = *answers.get(&Answer { place, word: question.answer(tx) })?;
+                }
                 Next::Tell(told) => {
                     known.found += 1;
                     return Some(told);
@@ -139,7 +157,7 @@ impl<T> Memo<T> {
             if !matches!(&places[place as usize], Next::Ask(known) if known == question) {
                 return;
             }
-            way = Some((place, *answer));
+            way = Some(Answer { place, word: *answer });
         }
         let end = add(places, Next::Tell(told));
         lead(way, end, &mut known.root, answers);
@@ -153,10 +171,10 @@ fn add<T>(places: &mut Vec<Next<T>>, next: Next<T>) -> Place {
 
 /// Makes an answer lead to a place, or, without one, the function itself.
 fn lead(
-    way: Option<(Place, U256)>,
+    way: Option<Answer>,
     to: Place,
     root: &mut Option<Place>,
-    answers: &mut HashMap<(Place, U256), Place>,
+    answers: &mut HashMap<Answer, Place>,
 ) {
     match way {
         None => *root = Some(to),

@@ -30,6 +30,7 @@ mod compile;
 mod contention;
 mod desk;
 mod evaluate;
+mod excerpt;
 mod expression;
 mod forecaster;
 mod learner;
@@ -50,7 +51,8 @@ mod ways;
 
 pub use access::{AccessKind, LearnedAccess};
 pub use codec::ProfileError;
-pub(crate) use contention::{Foreseen, NEAR as CONTENTION_NEAR};
+pub(crate) use contention::{Contention, Foreseen, NEAR as CONTENTION_NEAR};
+pub(crate) use excerpt::excerpt;
 pub use forecaster::LearnedPrediction;
 pub(crate) use learner::{BlockPredictions, Learner};
 pub use predictor::ProfilePredictor;

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, map::DefaultHashBuilder};
 use core::fmt;
 use dashmap::{DashMap, DashSet};
 use revm::{
@@ -39,9 +39,9 @@ use std::sync::{
 /// Templates by key.
 #[derive(Default)]
 pub(super) struct Templates {
-    entries: DashMap<TemplateKey, Entry>,
+    entries: DashMap<TemplateKey, Entry, DefaultHashBuilder>,
     /// Functions that templates are, or were, there for: the sizes of codes, and selectors.
-    functions: DashSet<(u32, Option<[u8; 4]>)>,
+    functions: DashSet<(u32, Option<[u8; 4]>), DefaultHashBuilder>,
     pub(super) shapes: CodeShapes,
     /// Counts lookups: the time by which the least useful template is found.
     clock: AtomicU64,
@@ -58,6 +58,8 @@ pub(super) struct Resolved {
     pub(super) contended: u128,
     /// Whether transactions that call the function are often in each other's way.
     pub(super) is_dense: bool,
+    /// Whether it is worth it to foresee where they meet.
+    pub(super) is_worth_foreseeing: bool,
     /// Samples that the template was made from.
     pub(super) samples: u32,
     /// Whether predictions by this template have mostly been wrong lately.
@@ -80,6 +82,14 @@ struct Entry {
     /// How often transactions that call the function get in each other's way.
     traffic: Arc<Traffic>,
     size: usize,
+}
+
+impl Entry {
+    /// The program. `None` if there can be none.
+    fn program(&self) -> Option<&Arc<Program>> {
+        let make = || compile(&self.template, Scope::Prediction).map(Arc::new);
+        self.program.get_or_init(make).as_ref()
+    }
 }
 
 impl Templates {
@@ -106,8 +116,7 @@ impl Templates {
     pub(super) fn resolve(&self, key: &TemplateKey) -> Option<Resolved> {
         let entry = self.entries.get(key)?;
         self.note_use(&entry);
-        let make = || compile(&entry.template, Scope::Prediction).map(Arc::new);
-        let program = Arc::clone(entry.program.get_or_init(make).as_ref()?);
+        let program = Arc::clone(entry.program()?);
         let precision = entry.precision.load(Ordering::Relaxed);
         let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
         let contended = entry.template.contended();
@@ -116,10 +125,18 @@ impl Templates {
             program,
             contended,
             is_dense: entry.traffic.is_dense(),
+            is_worth_foreseeing: entry.traffic.is_worth_foreseeing(),
             samples: entry.template.samples(),
             is_unreliable: precision < PRECISION_ONE / 5 * 2,
             is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
         })
+    }
+
+    /// Makes the program for a key, if there is none yet.
+    fn prepare(&self, key: &TemplateKey) {
+        if let Some(entry) = self.entries.get(key) {
+            entry.program();
+        }
     }
 
     /// Whether a template exists that says so of each of a path's sites.
@@ -340,6 +357,10 @@ impl Profile {
             template.learn(adopted, guards.into_iter());
             self.replace(sample.key, template);
         }
+        // Whoever predicts next is in more of a hurry.
+        for sample in samples {
+            self.templates.prepare(&sample.key);
+        }
     }
 
     /// Notes that transactions contend for what a path leads to.
@@ -379,6 +400,7 @@ impl Profile {
             program: Arc::new(program),
             contended: 0,
             is_dense: false,
+            is_worth_foreseeing: false,
             samples: template.samples(),
             is_unreliable: false,
             is_doubted: false,

@@ -5,7 +5,7 @@
 use super::profile::{Resolved, Templates};
 use alloy_primitives::{
     Address, B256,
-    map::{AddressMap, HashMap},
+    map::{AddressMap, B256Map, HashMap},
 };
 use revm::state::Bytecode;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ type Function = (CodeId, Option<[u8; 4]>);
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     ids: AddressMap<Option<CodeId>>,
+    ids_by_hash: B256Map<CodeId>,
     codes: Vec<Code>,
     programs: HashMap<Function, Option<Arc<Resolved>>>,
     /// The generation of templates that the programs are of.
@@ -53,7 +54,10 @@ impl Resolver {
         if let Some(known) = self.ids.get(&address) {
             return *known;
         }
-        let id = load().and_then(|(hash, code)| self.add(hash, code));
+        let id = load().and_then(|(hash, code)| match self.ids_by_hash.get(&hash) {
+            Some(known) => Some(*known),
+            None => self.add(hash, code),
+        });
         self.ids.insert(address, id);
         id
     }
@@ -62,6 +66,7 @@ impl Resolver {
     pub(super) fn add(&mut self, hash: B256, code: Bytecode) -> Option<CodeId> {
         let id = CodeId(u32::try_from(self.codes.len()).ok()?);
         self.codes.push(Code { hash, code });
+        self.ids_by_hash.insert(hash, id);
         Some(id)
     }
 

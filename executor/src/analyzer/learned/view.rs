@@ -7,6 +7,7 @@ use super::{bits::Bits, evaluate::StateView};
 use crate::source::StateSource;
 use alloy_primitives::{Address, B256, U256, map::HashMap};
 use core::fmt;
+use multilane_state::StateLocation;
 use revm::{
     Database,
     primitives::KECCAK_EMPTY,
@@ -22,9 +23,9 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
     /// The state before the block, where it was asked for.
-    slots: HashMap<Slot, Bits>,
+    slots: HashMap<StateLocation, Bits>,
     /// What transactions so far are expected to have stored, as far as that is known.
-    expected: HashMap<Slot, Bits>,
+    expected: HashMap<StateLocation, Bits>,
 }
 
 impl<'a, S: StateSource> SourceView<'a, S> {
@@ -33,7 +34,7 @@ impl<'a, S: StateSource> SourceView<'a, S> {
     }
 
     /// Notes what a transaction is expected to store.
-    pub(super) fn expect(&mut self, stored: impl IntoIterator<Item = (Slot, Bits)>) {
+    pub(super) fn expect(&mut self, stored: impl IntoIterator<Item = (StateLocation, Bits)>) {
         self.expected.extend(stored);
     }
 
@@ -42,7 +43,7 @@ impl<'a, S: StateSource> SourceView<'a, S> {
     }
 
     /// What a slot is expected to hold, given what it held before the block.
-    fn as_expected(&self, slot: &Slot, before: Bits) -> Bits {
+    fn as_expected(&self, slot: &StateLocation, before: Bits) -> Bits {
         if self.expected.is_empty() {
             return before;
         }
@@ -74,21 +75,21 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {
-        let slot = (address, slot);
-        let before = match self.slots.get(&slot) {
+        let location = StateLocation::Slot(address, slot);
+        let before = match self.slots.get(&location) {
             Some(known) => *known,
             None => {
-                let value = self.handle().and_then(|handle| handle.storage(slot.0, slot.1).ok());
+                let value = self.handle().and_then(|handle| handle.storage(address, slot).ok());
                 let value = value.map_or(Bits::UNKNOWN, Bits::of);
-                self.slots.insert(slot, value);
+                self.slots.insert(location, value);
                 value
             }
         };
-        self.as_expected(&slot, before)
+        self.as_expected(&location, before)
     }
 
     fn is_followed(&self, address: Address, slot: U256) -> bool {
-        self.slots.contains_key(&(address, slot))
+        self.slots.contains_key(&StateLocation::Slot(address, slot))
     }
 }
 

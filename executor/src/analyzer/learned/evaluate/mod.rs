@@ -179,6 +179,11 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         }
     }
 
+    /// Calls so far that there is a template for.
+    pub(super) const fn known_calls(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Collects what the transaction accesses.
     pub(super) fn transaction(&mut self, resolved: &Arc<Resolved>, inputs: CallInputs) {
         self.call(resolved, inputs, CallId::default(), 0);

@@ -21,7 +21,7 @@ const DEMANDS_MAX: usize = 256;
 
 impl<V: StateView> Evaluator<'_, V> {
     /// A value, if it can be known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&mut self, here: Here<'_>, operand: Operand) -> Option<U256> {
         match operand.place() {
             Ok(register) => {
@@ -38,6 +38,7 @@ impl<V: StateView> Evaluator<'_, V> {
 
     /// Computes a register that nobody has asked for yet. It depends on earlier ones only, and on
     /// registers of other calls that do not depend on it.
+    #[inline(never)]
     fn demand(&mut self, here: Here<'_>, register: usize) -> Register {
         let (step, place) = (&here.program.steps[register], here.registers + register);
         let mut state = Register::Unknown;
@@ -64,7 +65,7 @@ impl<V: StateView> Evaluator<'_, V> {
                 let slot = self.value(here, slot);
                 slot.map_or(Bits::UNKNOWN, |slot| self.load_here(here, slot))
             }
-            Step::Apply(instruction, [a, b, _]) => {
+            Step::Apply(instruction, [a, b, _]) if Bits::can_apply(instruction) => {
                 Bits::apply(instruction, self.bits(here, a), self.bits(here, b))
             }
             _ => Bits::UNKNOWN,

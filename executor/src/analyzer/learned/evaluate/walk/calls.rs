@@ -31,7 +31,9 @@ impl<V: StateView> Walk<'_, '_, V> {
         // What nobody knows is a word, mostly.
         let returned = returned.or_else(|| self.unknown_word())?;
         self.place.returned = Some(returned);
-        self.copy_run(returned, offset(output)?, 0, offset(length)?.min(returned.len()))?;
+        let copied = offset(length)?.min(returned.len());
+        self.handle(copied);
+        self.copy_run(returned, offset(output)?, 0, copied)?;
         self.push(Some(U256::ONE));
         Some(())
     }
