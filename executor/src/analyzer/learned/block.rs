@@ -23,7 +23,7 @@ use std::{
 };
 
 /// Transactions from which on threads share the work.
-const PARALLEL_FROM: usize = 64;
+const PARALLEL_FROM: usize = 512;
 
 impl Profile {
     /// Predicts at which contended slots a block's transactions meet. `make` makes of each

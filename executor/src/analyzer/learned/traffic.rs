@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Calls from which on a share of them counts.
 const CALLS_MIN: u32 = 16;
-/// With this many calls, older ones begin to count less.
-const CALLS_MAX: u32 = 1 << 14;
+/// Of the calls of earlier blocks no more count than so many, or than this share of those of the
+/// latest one, whichever is more.
+const EARLIER_MAX: u32 = 128;
+const EARLIER_SHARE: u32 = 4;
 /// Calls are dense if one in so many gets in the way of another.
 const DENSE_SHARE: u32 = 8;
 /// They may be one chain if all but one in so many do.
@@ -17,10 +19,10 @@ const LOOSE_SHARE: u32 = 4;
 /// It costs too much to foresee nothing if one call in so many is in vain, or makes another one so.
 const IN_VAIN_SHARE: u32 = 64;
 /// In one block in so many the opposite is tried of what seems to be worth it.
-const TRIAL_EVERY: u32 = 64;
+const TRIAL_EVERY: u32 = 16;
 
 /// They are none after so many blocks for which one thread was not enough, whatever was foreseen.
-const LOOSE_FROM: u32 = 8;
+const LOOSE_FROM: u32 = 4;
 
 /// Calls of a function, and what became of them.
 #[derive(Debug, Default)]
@@ -89,12 +91,11 @@ struct Share {
 impl Share {
     fn note(&self, all: u32, some: u32) {
         let add = |counts| {
-            let [all_before, some_before] = halves(counts);
-            let mut sums =
-                [all_before.saturating_add(all), some_before.saturating_add(some.min(all))];
-            while sums[0] > CALLS_MAX {
-                sums = sums.map(|sum| sum / 2);
+            let [mut earlier, mut some_earlier] = halves(counts);
+            while earlier > EARLIER_MAX.max(all / EARLIER_SHARE) {
+                (earlier, some_earlier) = (earlier / 2, some_earlier / 2);
             }
+            let sums = [earlier.saturating_add(all), some_earlier.saturating_add(some.min(all))];
             Some(u64::from(sums[0]) << 32 | u64::from(sums[1]))
         };
         let _ = self.counts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
@@ -122,9 +123,8 @@ mod tests {
         assert!(!traffic.is_dense());
         traffic.note(1_000, 500);
         assert!(traffic.is_dense());
-        for _ in 0..20 {
-            traffic.note(CALLS_MAX, 0);
-        }
+        traffic.note(1_000, 0);
+        traffic.note(1_000, 0);
         assert!(!traffic.is_dense());
         traffic.note(u32::MAX, u32::MAX);
         assert!(traffic.is_dense());
@@ -169,7 +169,7 @@ mod tests {
                 traffic.note(100, 50);
                 traffic.is_worth_foreseeing()
             });
-            assert_eq!(worth.count(), if in_vain == 0 { 2 } else { 126 });
+            assert_eq!(worth.count() as u32, if in_vain == 0 { 2 } else { 2 * TRIAL_EVERY - 2 });
         }
     }
 }
