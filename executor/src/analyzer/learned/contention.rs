@@ -15,7 +15,8 @@
 //! *Must not know*: schedules.
 
 use super::{
-    evaluate::Path, forecaster::LearnedPrediction, predictor::ProfilePredictor, view::Slot,
+    evaluate::Path, forecaster::LearnedPrediction, predictor::ProfilePredictor,
+    template::TemplateKey, view::Slot,
 };
 use crate::{
     analyzer::{Function, function_of},
@@ -167,7 +168,8 @@ impl Block<'_> {
         in_vain.iter().copied().chain(causes).collect()
     }
 
-    /// Counts calls by function, and those in the way of others.
+    /// Counts calls by template, those in the way of others, and those in vain.
+    #[expect(clippy::iter_over_hash_type, reason = "each says something of a template of its own")]
     fn count<S: StateSource>(
         &self,
         in_the_way: HashSet<TxIndex>,
@@ -187,6 +189,8 @@ impl Block<'_> {
             counts[1] += u32::from(in_the_way.contains(&index));
             counts[2] += u32::from(in_vain.contains(&index));
         }
+        // Many accounts may run the code of one template.
+        let mut totals: HashMap<TemplateKey, Total> = HashMap::default();
         for ([calls, in_the_way, in_vain], example) in counts.into_values() {
             let predicted = self.predictions.get(example).and_then(Option::as_ref);
             // Where nothing is in the way nobody has to know the code that was called.
@@ -195,18 +199,33 @@ impl Block<'_> {
                 None if in_the_way > 0 => predictor.key(&self.transactions[example]),
                 None => None,
             };
-            let traffic = key.and_then(|key| predictor.profile().templates.traffic(&key));
-            if let Some(traffic) = traffic {
-                traffic.note(calls, in_the_way);
-                let is_unforeseen = predicted.is_none_or(|known| known.accesses.is_empty());
-                match &self.contention.in_vain {
-                    Some(_) if is_unforeseen => traffic.note_unforeseen(calls, in_vain),
-                    None if is_unforeseen => {}
-                    on_threads => traffic.note_foreseen(on_threads.is_none()),
-                }
+            let Some(key) = key else { continue };
+            let total = totals.entry(key).or_default();
+            total.calls += calls;
+            total.in_the_way += in_the_way;
+            total.in_vain += in_vain;
+            total.is_foreseen |= predicted.is_some_and(|known| !known.accesses.is_empty());
+        }
+        for (key, Total { calls, in_the_way, in_vain, is_foreseen }) in totals {
+            let Some(traffic) = predictor.profile().templates.traffic(&key) else { continue };
+            traffic.note(calls, in_the_way);
+            match &self.contention.in_vain {
+                Some(_) if !is_foreseen => traffic.note_unforeseen(calls, in_vain),
+                None if !is_foreseen => {}
+                on_threads => traffic.note_foreseen(on_threads.is_none()),
             }
         }
     }
+}
+
+/// What became of the calls of a block that one template is for.
+#[derive(Default)]
+struct Total {
+    calls: u32,
+    in_the_way: u32,
+    in_vain: u32,
+    /// Whether predictions were asked for, and named something.
+    is_foreseen: bool,
 }
 
 /// The ways in which two transactions come to the same slot.
