@@ -59,11 +59,6 @@ impl Bits {
         Self { value: self.value >> by, known: self.known >> by | !(U256::MAX >> by) }
     }
 
-    /// Whether some bits of what an instruction makes may be known where its operands are not.
-    pub(super) const fn can_apply(instruction: u8) -> bool {
-        matches!(instruction, AND | OR | XOR | NOT | SHL | SHR | MUL | DIV | ISZERO | EQ)
-    }
-
     /// What an instruction makes of its operands, the topmost first, where it works bit by bit.
     pub(super) fn apply(instruction: u8, a: Self, b: Self) -> Self {
         let exponent = |bits: Self| {

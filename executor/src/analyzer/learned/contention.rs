@@ -176,56 +176,58 @@ impl Block<'_> {
         in_vain: HashSet<TxIndex>,
         predictor: &mut ProfilePredictor<'_, S>,
     ) {
-        let mut counts: HashMap<Function, ([u32; 3], usize)> = HashMap::default();
+        // Each with one of the calls.
+        let mut by_function: HashMap<Function, (Calls, usize)> = HashMap::default();
         for index in self.part.clone() {
             let tx = &self.transactions[index];
             if tx.input().is_empty() {
                 continue;
             }
             let Some(called) = function_of(tx) else { continue };
-            let (counts, _) = counts.entry(called).or_insert(([0; 3], index));
+            let (calls, _) = by_function.entry(called).or_insert((Calls::default(), index));
             let index = TxIndex::new(index);
-            counts[0] += 1;
-            counts[1] += u32::from(in_the_way.contains(&index));
-            counts[2] += u32::from(in_vain.contains(&index));
+            calls.all += 1;
+            calls.in_the_way += u32::from(in_the_way.contains(&index));
+            calls.in_vain += u32::from(in_vain.contains(&index));
         }
         // Many accounts may run the code of one template.
-        let mut totals: HashMap<TemplateKey, Total> = HashMap::default();
-        for ([calls, in_the_way, in_vain], example) in counts.into_values() {
+        let mut by_template: HashMap<TemplateKey, Calls> = HashMap::default();
+        for (calls, example) in by_function.into_values() {
             let predicted = self.predictions.get(example).and_then(Option::as_ref);
             // Where nothing is in the way nobody has to know the code that was called.
             let key = match predicted {
                 Some(prediction) => Some(prediction.key),
-                None if in_the_way > 0 => predictor.key(&self.transactions[example]),
+                None if calls.in_the_way > 0 => predictor.key(&self.transactions[example]),
                 None => None,
             };
             let Some(key) = key else { continue };
-            let total = totals.entry(key).or_default();
-            total.calls += calls;
-            total.in_the_way += in_the_way;
-            total.in_vain += in_vain;
-            total.is_foreseen |= predicted.is_some_and(|known| !known.accesses.is_empty());
+            let total = by_template.entry(key).or_default();
+            total.all += calls.all;
+            total.in_the_way += calls.in_the_way;
+            total.in_vain += calls.in_vain;
+            total.are_foreseen |= predicted.is_some_and(|known| !known.accesses.is_empty());
         }
-        for (key, Total { calls, in_the_way, in_vain, is_foreseen }) in totals {
+        let on_one_thread = self.contention.in_vain.is_none();
+        for (key, Calls { all, in_the_way, in_vain, are_foreseen }) in by_template {
             let Some(traffic) = predictor.profile().templates.traffic(&key) else { continue };
-            traffic.note(calls, in_the_way);
-            match &self.contention.in_vain {
-                Some(_) if !is_foreseen => traffic.note_unforeseen(calls, in_vain),
-                None if !is_foreseen => {}
-                on_threads => traffic.note_foreseen(on_threads.is_none()),
+            traffic.note(all, in_the_way);
+            if are_foreseen {
+                traffic.note_foreseen(on_one_thread);
+            } else if !on_one_thread {
+                traffic.note_unforeseen(all, in_vain);
             }
         }
     }
 }
 
-/// What became of the calls of a block that one template is for.
+/// Calls of a function in a block, and what became of them.
 #[derive(Default)]
-struct Total {
-    calls: u32,
+struct Calls {
+    all: u32,
     in_the_way: u32,
     in_vain: u32,
     /// Whether predictions were asked for, and named something.
-    is_foreseen: bool,
+    are_foreseen: bool,
 }
 
 /// The ways in which two transactions come to the same slot.

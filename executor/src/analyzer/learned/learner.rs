@@ -223,8 +223,8 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// The transactions of a part of the block to study: of each function some without a template, or with one that is new or
-/// has been wrong. Of the others a few, to notice when that changes.
+/// The transactions of a part of the block to study: of each function some without a template, or
+/// with one that is new or has been wrong. Of the others a few, to notice when that changes.
 fn chosen(
     transactions: &[TxEnv],
     part: Range<usize>,
@@ -232,7 +232,8 @@ fn chosen(
 ) -> Box<[bool]> {
     let mut unknown: HashMap<_, usize> = HashMap::default();
     let mut doubted: HashMap<_, usize> = HashMap::default();
-    let mut is_chosen = |(index, tx): (usize, &TxEnv)| {
+    let mut is_chosen = |index: usize| {
+        let tx = &transactions[index];
         if tx.input().is_empty() || matches!(tx.kind(), TxKind::Create) {
             return false;
         }
@@ -246,7 +247,7 @@ fn chosen(
     };
     let mut chosen = vec![false; transactions.len()];
     for index in part {
-        chosen[index] = is_chosen((index, &transactions[index]));
+        chosen[index] = is_chosen(index);
     }
     chosen.into()
 }

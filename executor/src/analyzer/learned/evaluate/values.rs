@@ -65,7 +65,7 @@ impl<V: StateView> Evaluator<'_, V> {
                 let slot = self.value(here, slot);
                 slot.map_or(Bits::UNKNOWN, |slot| self.load_here(here, slot))
             }
-            Step::Apply(instruction, [a, b, _]) if Bits::can_apply(instruction) => {
+            Step::Apply(instruction, [a, b, _]) => {
                 Bits::apply(instruction, self.bits(here, a), self.bits(here, b))
             }
             _ => Bits::UNKNOWN,
