@@ -1,8 +1,9 @@
 //! `multilane predict`: how well does the analyzer foresee what transactions access?
 //!
-//! Walks blocks in order. Each transaction is predicted, executed (sequentially), compared, and
-//! only then learned from. [`tally`] counts, [`pace`] tells how long it took, [`misses`] remembers
-//! what was not foreseen, and [`report`] prints.
+//! Walks blocks in order. Each transaction is executed (sequentially), predicted, compared, and only
+//! then learned from. Predictions are timed apart, a whole block of them at once as an executor asks
+//! for them. [`tally`] counts, [`pace`] tells how long it took, [`misses`] remembers what was not
+//! foreseen, and [`report`] prints.
 
 mod misses;
 mod pace;
@@ -18,11 +19,12 @@ use crate::{
     profile_file,
     source::{FoundBlock, Source},
 };
+use alloy_evm::EvmEnv;
 use alloy_primitives::B256;
 use misses::Misses;
 use multilane::{
-    Shared,
-    analyzer::{Analyzer, Profile},
+    Shared, StateSource,
+    analyzer::{AccessPrediction, Analyzer, LearnedPrediction, Profile},
     conflict_graph::ConflictGraph,
     sequential,
     state::TxIndex,
@@ -33,6 +35,7 @@ use report::{BlockEvidence, Evidence};
 use revm::{context::TxEnv, database::WrapDatabaseRef, state::EvmState};
 use std::{
     collections::HashMap,
+    hint::black_box,
     io::{self, BufWriter, Write},
     process::ExitCode,
     time::Instant,
@@ -121,26 +124,19 @@ impl Walk {
         let sequential_time = start.elapsed();
 
         let source = Shared(&prestate);
-        let mut predictor = self.profile.predictor(&env, &source).walking_always();
-        let start = Instant::now();
         let analyzer = Analyzer::new(&transactions, BALANCES_COMMUTE);
+        let mut predictor = self.profile.predictor(&env, &source).walking_always();
         let mut block = BlockEvidence {
             number: found.number(),
-            paces: Paces::after(start.elapsed()),
+            paces: self.time_predictions(&env, &source, &transactions),
             sequential_time,
             ..BlockEvidence::default()
         };
         let mut predictions = Vec::with_capacity(transactions.len());
         let mut truths = Vec::with_capacity(transactions.len());
         for (index, (tx, changes)) in transactions.iter().zip(&changes).enumerate() {
-            let start = Instant::now();
             let learned = predictor.predict(tx);
-            let prediction = match &learned {
-                Some(learned) => analyzer.predict_learned(TxIndex::new(index), tx, learned),
-                None => analyzer.predict(TxIndex::new(index), tx),
-            };
-            block.paces.note(tx, learned.as_ref(), start.elapsed());
-            predictions.push(prediction);
+            predictions.push(predict(&analyzer, index, tx, learned.as_ref()));
 
             let code = predictor.called_code(tx);
             let truth = Truth::of(changes, env.block_env.beneficiary);
@@ -169,5 +165,40 @@ impl Walk {
             [&predictions, &truths].map(|accesses| ConflictGraph::new(accesses));
         block.conflicts.compare(&predicted, &real);
         Ok(block)
+    }
+
+    /// How long predictions take where they are of use: before the block is executed, one after the
+    /// other, by what was learned from the blocks before.
+    fn time_predictions(
+        &self,
+        env: &EvmEnv,
+        source: &impl StateSource,
+        transactions: &[TxEnv],
+    ) -> Paces {
+        let start = Instant::now();
+        let analyzer = Analyzer::new(transactions, BALANCES_COMMUTE);
+        let mut predictor = self.profile.predictor(env, source).walking_always();
+        let mut paces = Paces::after(start.elapsed());
+        for (index, tx) in transactions.iter().enumerate() {
+            let start = Instant::now();
+            let learned = predictor.predict(tx);
+            black_box(predict(&analyzer, index, tx, learned.as_ref()));
+            paces.note(tx, learned.as_ref(), start.elapsed());
+        }
+        paces
+    }
+}
+
+/// What a transaction is expected to access, from what was learned and from what it says itself.
+fn predict(
+    analyzer: &Analyzer,
+    index: usize,
+    tx: &TxEnv,
+    learned: Option<&LearnedPrediction>,
+) -> AccessPrediction {
+    let index = TxIndex::new(index);
+    match learned {
+        Some(learned) => analyzer.predict_learned(index, tx, learned),
+        None => analyzer.predict(index, tx),
     }
 }

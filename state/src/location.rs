@@ -34,33 +34,25 @@ impl StateLocation {
     }
 }
 
-/// As integers: hashers of short keys take those at once, and byte strings piece by piece.
+/// As integers, as wide as hashers take them at once: byte strings they take piece by piece.
 impl Hash for StateLocation {
     #[inline]
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let (kind, address) = match self {
-            Self::Account(address) => (0_u32, address),
+            Self::Account(address) => (0_u64, address),
             Self::Code(address) => (1, address),
             Self::Slot(address, slot) => {
-                slot.as_limbs().iter().for_each(|limb| hasher.write_u64(*limb));
+                let [a, b, c, d] = *slot.as_limbs();
+                hasher.write_u128(u128::from(b) << 64 | u128::from(a));
+                hasher.write_u128(u128::from(d) << 64 | u128::from(c));
                 (2, address)
             }
             Self::StorageReset(address) => (3, address),
         };
-        let [a, b, c, d, e] = words(address);
-        hasher.write_u64(u64::from(a) << 32 | u64::from(b));
-        hasher.write_u64(u64::from(c) << 32 | u64::from(d));
-        hasher.write_u64(u64::from(e) << 32 | u64::from(kind));
+        let [first @ .., a, b, c, d] = address.0.0;
+        hasher.write_u128(u128::from_le_bytes(first));
+        hasher.write_u64(kind << 32 | u64::from(u32::from_le_bytes([a, b, c, d])));
     }
-}
-
-#[inline]
-fn words(address: &Address) -> [u32; 5] {
-    let word = |at: usize| {
-        let bytes = &address.0.0;
-        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    };
-    [word(0), word(4), word(8), word(12), word(16)]
 }
 
 impl fmt::Display for StateLocation {

@@ -36,7 +36,7 @@ impl Profile {
         make: impl Fn(usize, &TxEnv, Option<&LearnedPrediction>) -> P + Sync,
     ) -> (Vec<P>, Vec<Option<Arc<LearnedPrediction>>>) {
         let oracle = || Oracle {
-            forecaster: Forecaster::new(self, env, SourceView::new(source)),
+            forecaster: Forecaster::new(self, env, SourceView::new(source, &self.pools.slots)),
             memo: Memo::default(),
         };
         let predict = |oracle: &mut Oracle<'_, S>, at: usize, tx: &TxEnv| {

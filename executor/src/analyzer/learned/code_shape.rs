@@ -9,8 +9,12 @@
 use super::template::TemplateKey;
 use alloy_primitives::{B256, U256, map::FbBuildHasher};
 use dashmap::DashMap;
+use memchr::memchr2_iter;
 use revm::{
-    bytecode::opcode::{PUSH1, PUSH20, PUSH32},
+    bytecode::{
+        JumpTable,
+        opcode::{PUSH1, PUSH20, PUSH32},
+    },
     primitives::KECCAK_EMPTY,
     state::Bytecode,
 };
@@ -18,8 +22,6 @@ use sha2::{Digest, Sha256};
 
 /// Codes whose shapes are remembered.
 const REMEMBERED_MAX: usize = 1 << 16;
-/// The size of an address.
-const ADDRESS_BYTES: u8 = 20;
 /// The size of each instruction's operand, in bytes.
 const OPERAND_SIZES: [u8; 256] = {
     let mut sizes = [0; 256];
@@ -48,15 +50,20 @@ impl CodeShapes {
         TemplateKey { size: size_of_code(code), shape: self.of(hash, code), selector }
     }
 
+    /// The shape of the code with this hash, if it has been asked for before.
+    pub(super) fn known(&self, hash: B256) -> Option<B256> {
+        self.0.get(&hash).map(|shape| *shape)
+    }
+
     /// The shape of a code with this hash.
-    fn of(&self, hash: B256, code: &Bytecode) -> B256 {
+    pub(super) fn of(&self, hash: B256, code: &Bytecode) -> B256 {
         if hash == KECCAK_EMPTY {
             return hash;
         }
-        if let Some(shape) = self.0.get(&hash) {
-            return *shape;
+        if let Some(shape) = self.known(hash) {
+            return shape;
         }
-        let shape = shape(code.original_byte_slice());
+        let shape = shape(code);
         if self.0.len() >= REMEMBERED_MAX {
             self.0.clear();
         }
@@ -92,28 +99,53 @@ fn is_pattern(value: U256) -> bool {
     is_mask || is_ones(!value) || is_aligned
 }
 
-fn shape(code: &[u8]) -> B256 {
-    let mut shape = code.to_vec();
-    let mut position = 0;
-    while let Some(instruction) = code.get(position) {
-        let size = OPERAND_SIZES[usize::from(*instruction)];
-        // No shorter operand may be one.
-        if size >= ADDRESS_BYTES && immutable_at(code, position).is_some() {
-            shape[position + 1..position + 1 + usize::from(size)].fill(0);
-        }
-        position += 1 + usize::from(size);
-    }
+fn shape(code: &Bytecode) -> B256 {
+    let bytes = code.original_byte_slice();
+    let jump_destinations = code.legacy_jump_table().map(JumpTable::as_slice).unwrap_or_default();
     // SHA-256, because processors have instructions for it: new codes are hashed while somebody waits.
-    B256::new(Sha256::digest(shape).into())
+    let mut shape = Sha256::new();
+    // Up to where the code is hashed, and where an instruction is known to begin.
+    let (mut hashed, mut instruction) = (0, 0);
+    // No shorter operand may be one. Most of these bytes are instructions; whether one is is found out
+    // from the closest place to which the code jumps.
+    for position in memchr2_iter(PUSH20, PUSH32, bytes) {
+        instruction = instruction.max(last_before(jump_destinations, position));
+        while instruction < position {
+            instruction += 1 + usize::from(OPERAND_SIZES[usize::from(bytes[instruction])]);
+        }
+        if instruction == position && immutable_at(bytes, position).is_some() {
+            let size = OPERAND_SIZES[usize::from(bytes[position])].into();
+            shape.update(&bytes[hashed..=position]);
+            shape.update(&[0; 32][..size]);
+            hashed = position + 1 + size;
+        }
+    }
+    shape.update(&bytes[hashed..]);
+    B256::new(shape.finalize().into())
+}
+
+/// The last bit that is set up to a position; the first bit if there is none.
+fn last_before(bits: &[u8], position: usize) -> usize {
+    let (byte, bit) = (position / 8, position % 8);
+    let Some(here) = bits.get(byte) else { return 0 };
+    let mut set = here & (u8::MAX >> (7 - bit));
+    let mut at = byte;
+    while set == 0 && at > 0 {
+        at -= 1;
+        set = bits[at];
+    }
+    at * 8 + set.checked_ilog2().unwrap_or_default() as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloy_primitives::hex;
+    use revm::bytecode::opcode::JUMPDEST;
 
     #[test]
     fn clones_share_a_shape_and_other_codes_do_not() {
+        let shape = |code: &[u8]| shape(&Bytecode::new_legacy(code.to_vec().into()));
         let clone = |target: u8| {
             let mut code = hex!("363d3d373d3d3d363d73").to_vec();
             code.extend([target; 20]);
@@ -125,6 +157,30 @@ mod tests {
         let mut other = clone(1);
         other[0] = 0x37;
         assert_ne!(shape(&clone(1)), shape(&other));
+    }
+
+    #[test]
+    fn whatever_the_bytes_are_only_operands_are_blanked_out() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for size in 0..600 {
+            // Few kinds of bytes, so that there is much of what matters.
+            let byte = |_| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                [PUSH20, PUSH32, JUMPDEST, PUSH1, PUSH1 + 9, 1, 0][(random >> 33) as usize % 7]
+            };
+            let code: Vec<u8> = (0..size).map(byte).collect();
+            let mut blanked = code.clone();
+            let mut position = 0;
+            while position < code.len() {
+                let end = position + 1 + usize::from(OPERAND_SIZES[usize::from(code[position])]);
+                if immutable_at(&code, position).is_some() {
+                    blanked[position + 1..end].fill(0);
+                }
+                position = end;
+            }
+            let shape = shape(&Bytecode::new_legacy(code.into()));
+            assert_eq!(shape.0, <[u8; 32]>::from(Sha256::digest(blanked)), "{size}");
+        }
     }
 
     #[test]

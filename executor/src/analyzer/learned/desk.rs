@@ -4,10 +4,12 @@
 //! *Must not know*: what a value means.
 
 use super::{
-    access::AccessKind,
+    access::{AccessKind, LearnedAccess},
     bits::Bits,
     byte_arena::{ByteArena, ByteRun},
+    evaluate::Frame,
     memo::Question,
+    pool::Reusable,
 };
 use crate::keccak_cache::KeccakCache;
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -62,6 +64,8 @@ pub(super) struct FollowedCall {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) bytes: ByteArena,
+    /// All calls for which there is a template, those that have ended included.
+    pub(super) frames: Vec<Frame>,
     /// Of all calls, one behind the other. Values count where the register is known.
     pub(super) registers: Vec<Register>,
     pub(super) values: Vec<U256>,
@@ -77,12 +81,21 @@ pub(super) struct Desk {
     /// What was asked about the transaction, in order, and the answers.
     pub(super) asked: Vec<(Question, U256)>,
     pub(super) hashes: Hashes,
+    /// Positions of accesses, in the order in which they are gathered.
+    order: Vec<(u64, usize)>,
+}
+
+impl Reusable for Desk {
+    fn reset(&mut self) {
+        self.clear();
+    }
 }
 
 impl Desk {
     /// Makes ready for the next transaction.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.frames.clear();
         self.registers.clear();
         self.parts.clear();
         self.notes.clear();
@@ -96,6 +109,34 @@ impl Desk {
     /// with repetitions.
     pub(super) fn accesses(&self) -> impl Iterator<Item = &Access> {
         self.accesses.iter().filter(|access| self.is_made(access.call))
+    }
+
+    /// What the transaction is expected to access, each location once.
+    pub(super) fn gather(&mut self) -> Vec<LearnedAccess> {
+        // Sorted, because most transactions access too little for hashing to be worth it.
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        let made = self.accesses.iter().enumerate().filter(|(_, access)| self.is_made(access.call));
+        order.extend(made.map(|(at, access)| (sort_key(&access.location), at)));
+        let location = |at: usize| self.accesses[at].location;
+        order.sort_unstable_by(|(one, at), (other, other_at)| {
+            one.cmp(other).then_with(|| location(*at).cmp(&location(*other_at)))
+        });
+        let mut gathered: Vec<LearnedAccess> = Vec::with_capacity(order.len());
+        for (_, at) in &order {
+            let Access { location, kind, .. } = self.accesses[*at];
+            match gathered.last_mut() {
+                Some(last) if last.location == location => last.kind = last.kind.and(kind),
+                _ => gathered.push(LearnedAccess { location, kind }),
+            }
+        }
+        self.order = order;
+        gathered
+    }
+
+    /// What is expected to be stored where that is of interest, as far as it is known.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (StateLocation, Bits)> + '_ {
+        self.accesses().filter_map(|access| Some((access.location, access.stored?)))
     }
 
     /// Whether a call is made, and those that lead to it.
@@ -175,6 +216,16 @@ impl Desk {
 
 const fn part_of(slot: U256) -> u64 {
     slot.as_limbs()[0]
+}
+
+/// What tells most locations apart.
+fn sort_key(location: &StateLocation) -> u64 {
+    let bytes = location.address();
+    let account = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    match location {
+        StateLocation::Slot(_, slot) => account ^ part_of(*slot),
+        _ => account,
+    }
 }
 
 /// A memory of what was hashed.

@@ -5,9 +5,10 @@
 use super::{
     access::{AccessKind, LearnedAccess},
     bits::Bits,
-    desk::{Access, Desk},
+    desk::Desk,
     evaluate::{CallInputs, Evaluator, Extent, Path, StateView, Surroundings},
     memo::Question,
+    pool::Lent,
     profile::{Profile, Resolved},
     resolver::{CodeId, Resolver},
     template::TemplateKey,
@@ -16,11 +17,7 @@ use super::{
 use alloy_evm::EvmEnv;
 use alloy_primitives::U256;
 use multilane_state::StateLocation;
-use revm::{
-    context::TxEnv,
-    context_interface::Transaction,
-    primitives::{HashMap, TxKind},
-};
+use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind};
 use std::sync::Arc;
 
 /// What a transaction is expected to access.
@@ -54,10 +51,8 @@ pub(super) struct Forecaster<'a, V> {
     pub(super) profile: &'a Profile,
     pub(super) env: &'a EvmEnv,
     pub(super) view: V,
-    resolver: Resolver,
-    desk: Desk,
-    /// Positions in the prediction in the making.
-    kept: HashMap<StateLocation, usize>,
+    resolver: Lent<'a, Resolver>,
+    desk: Lent<'a, Desk>,
 }
 
 /// A prediction, and what it leads to.
@@ -81,14 +76,8 @@ impl Forecast {
 
 impl<'a, V: StateView> Forecaster<'a, V> {
     pub(super) fn new(profile: &'a Profile, env: &'a EvmEnv, view: V) -> Self {
-        Self {
-            profile,
-            env,
-            view,
-            resolver: Resolver::default(),
-            desk: profile.take_desk(),
-            kept: HashMap::default(),
-        }
+        let (resolver, desk) = (profile.pools.resolvers.lend(), profile.pools.desks.lend());
+        Self { profile, env, view, resolver, desk }
     }
 
     /// The code that a transaction calls, and the program of the function.
@@ -153,38 +142,13 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         prediction.known_calls = known_calls;
         prediction.unknown_calls = unknown_calls;
         prediction.is_walked = walked > 0;
-        let stored = stored(desk).collect();
-        self.gather(&mut prediction.accesses);
+        let stored = desk.stored().collect();
+        prediction.accesses = desk.gather();
         Some(Forecast { prediction, stored, walked, paths })
     }
 
     /// What was asked about the transaction of the last forecast, in order, and the answers.
     pub(super) fn asked(&self) -> &[(Question, U256)] {
         &self.desk.asked
-    }
-
-    /// Gathers the accesses from the desk, each location once.
-    fn gather(&mut self, accesses: &mut Vec<LearnedAccess>) {
-        let Self { desk, kept, .. } = self;
-        kept.clear();
-        accesses.reserve(desk.accesses.len());
-        for Access { location, kind, .. } in desk.accesses() {
-            let at = *kept.entry(*location).or_insert_with(|| {
-                accesses.push(LearnedAccess { location: *location, kind: AccessKind::Read });
-                accesses.len() - 1
-            });
-            accesses[at].kind = accesses[at].kind.and(*kind);
-        }
-    }
-}
-
-/// What a prediction says of stored values that are of interest.
-fn stored(desk: &Desk) -> impl Iterator<Item = (StateLocation, Bits)> + '_ {
-    desk.accesses().filter_map(|access| Some((access.location, access.stored?)))
-}
-
-impl<V> Drop for Forecaster<'_, V> {
-    fn drop(&mut self) {
-        self.profile.put_desk(std::mem::take(&mut self.desk));
     }
 }

@@ -64,11 +64,20 @@ impl Majority {
     /// The sites, as bits, that most of the samples had whose guards were most alike. `known` and
     /// `held` are the guards as bits.
     pub(super) fn nearest(&self, known: u128, held: u128) -> u128 {
-        let distance = |neighbour: &Neighbour| {
-            ((neighbour.held ^ held) & neighbour.known & known & self.asked).count_ones()
+        let known = known & self.asked;
+        let differing = |neighbour: &Neighbour| (neighbour.held ^ held) & neighbour.known & known;
+        // Most calls are like some sample in all that is asked, and bits are slow to count.
+        let least = if self.neighbours.iter().any(|neighbour| differing(neighbour) == 0) {
+            0
+        } else {
+            let distances = self.neighbours.iter().map(|near| differing(near).count_ones());
+            distances.min().unwrap_or_default()
         };
-        let Some(least) = self.neighbours.iter().map(distance).min() else { return 0 };
-        let nearest = || self.neighbours.iter().filter(|neighbour| distance(neighbour) == least);
+        let is_nearest = |neighbour: &&Neighbour| match differing(neighbour) {
+            0 => true,
+            differing => least > 0 && differing.count_ones() == least,
+        };
+        let nearest = || self.neighbours.iter().filter(is_nearest);
         let all = nearest().fold(0, |all, neighbour| all | neighbour.present);
         let common = nearest().fold(all, |common, neighbour| common & neighbour.present);
         let total: u32 = nearest().map(|neighbour| neighbour.count).sum();

@@ -37,6 +37,7 @@ mod learner;
 mod majority;
 mod memo;
 mod memory;
+mod pool;
 mod predictor;
 mod profile;
 mod program;

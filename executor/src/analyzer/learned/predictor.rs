@@ -36,7 +36,7 @@ enum Walking {
 impl<'a, S: StateSource> ProfilePredictor<'a, S> {
     /// A predictor for one block: its environment, and the state before it.
     pub(super) fn new(profile: &'a Profile, env: &'a EvmEnv, source: &'a S) -> Self {
-        let view = SourceView::new(source);
+        let view = SourceView::new(source, &profile.pools.slots);
         Self { forecaster: Forecaster::new(profile, env, view), walking: Walking::AsAllowed }
     }
 

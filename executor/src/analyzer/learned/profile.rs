@@ -14,6 +14,7 @@ use super::{
     evaluate::{CallInputs, Evaluator, Path, StateView, Surroundings},
     forecaster::LearnedPrediction,
     learner::teach,
+    pool::Pool,
     predictor::ProfilePredictor,
     program::Program,
     record::{FrameInputs, Sample},
@@ -21,6 +22,7 @@ use super::{
     template::{Template, TemplateKey},
     traffic::Traffic,
     verdict::Verdict,
+    view::Slots,
 };
 use crate::source::StateSource;
 use alloy_evm::EvmEnv;
@@ -70,6 +72,9 @@ pub(super) struct Resolved {
 
 struct Entry {
     template: Arc<Template>,
+    /// What the template says of itself, where it is found with less effort.
+    contended: u128,
+    samples: u32,
     /// Made when it is first asked for; `None` if the template is too large for one.
     program: OnceLock<Option<Arc<Program>>>,
     /// When the template was last asked for.
@@ -100,9 +105,14 @@ impl Templates {
         code: &Bytecode,
         selector: Option<[u8; 4]>,
     ) -> Option<TemplateKey> {
+        let size = size_of_code(code);
         // Working out the shape of a code for the first time takes longer than all else.
-        let is_known = self.functions.contains(&(size_of_code(code), selector));
-        is_known.then(|| self.shapes.key(hash, code, selector))
+        let is_known = || self.functions.contains(&(size, selector));
+        let shape = match self.shapes.known(hash) {
+            Some(shape) => shape,
+            None => is_known().then(|| self.shapes.of(hash, code))?,
+        };
+        Some(TemplateKey { size, shape, selector })
     }
 
     /// The template for a key.
@@ -119,14 +129,13 @@ impl Templates {
         let program = Arc::clone(entry.program()?);
         let precision = entry.precision.load(Ordering::Relaxed);
         let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
-        let contended = entry.template.contended();
         Some(Resolved {
             key: *key,
             program,
-            contended,
+            contended: entry.contended,
             is_dense: entry.traffic.is_dense(),
             is_worth_foreseeing: entry.traffic.is_worth_foreseeing(),
-            samples: entry.template.samples(),
+            samples: entry.samples,
             is_unreliable: precision < PRECISION_ONE / 5 * 2,
             is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
         })
@@ -143,7 +152,7 @@ impl Templates {
     pub(super) fn are_contended(&self, path: &Path) -> bool {
         path.iter().all(|(key, sites)| {
             let known = self.entries.get(key);
-            known.is_some_and(|entry| entry.template.contended() & sites == *sites)
+            known.is_some_and(|entry| entry.contended & sites == *sites)
         })
     }
 
@@ -180,6 +189,14 @@ impl Templates {
     }
 }
 
+/// Memory for the predictions of a block.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    pub(super) desks: Pool<Desk>,
+    pub(super) resolvers: Pool<Resolver>,
+    pub(super) slots: Pool<Slots>,
+}
+
 /// What was learned about how contracts access state.
 ///
 /// One profile may serve any number of executors at a time. It only influences when transactions
@@ -194,8 +211,7 @@ pub struct Profile {
     pub(super) walking: Allowance,
     /// What may be spent on finding out where transactions get in each other's way.
     pub(super) comparing: Allowance,
-    /// Memory for evaluations that nobody uses at the moment.
-    desks: Mutex<Vec<Desk>>,
+    pub(super) pools: Pools,
     bytes: AtomicUsize,
     bytes_max: usize,
     /// Counts samples of settled templates.
@@ -204,8 +220,6 @@ pub struct Profile {
     merging: Mutex<()>,
 }
 
-/// Desks that are kept for the next block.
-const DESKS_MAX: usize = 8;
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
 /// Right predictions from which on a template counts as proven.
@@ -249,7 +263,7 @@ impl Profile {
             lessons: Allowance::new(LESSON_SHARE, ADVANCE),
             walking: Allowance::new(WALKING_SHARE, ADVANCE),
             comparing: Allowance::new(COMPARING_SHARE, ADVANCE),
-            desks: Mutex::default(),
+            pools: Pools::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: bytes,
             settled_samples: AtomicU32::new(0),
@@ -264,7 +278,9 @@ impl Profile {
 
     /// Whether nothing has been learned.
     pub fn is_empty(&self) -> bool {
-        self.templates.entries.is_empty()
+        // Each template takes some. A look at all shards of the map would take longer than to predict
+        // a payment.
+        self.size() == 0
     }
 
     /// Roughly the memory that the templates take, in bytes.
@@ -301,19 +317,6 @@ impl Profile {
     /// Learns from a transaction that has been executed: `changes` are its finalized state changes.
     pub fn learn(&self, env: &EvmEnv, tx: &TxEnv, changes: &EvmState) {
         teach(self, env, tx, changes);
-    }
-
-    /// Memory for evaluations. Whoever is done with it [puts it back](Self::put_desk).
-    pub(super) fn take_desk(&self) -> Desk {
-        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
-        desks.pop().unwrap_or_default()
-    }
-
-    pub(super) fn put_desk(&self, desk: Desk) {
-        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
-        if desks.len() < DESKS_MAX {
-            desks.push(desk);
-        }
     }
 
     /// Compares what a transaction did with what was predicted. Whether there is something to
@@ -390,8 +393,7 @@ impl Profile {
         surroundings: Surroundings,
     ) -> Vec<Option<bool>> {
         let Some(program) = compile(template, Scope::Guards) else { return Vec::new() };
-        let (mut desk, mut resolver) = (self.take_desk(), Resolver::default());
-        desk.clear();
+        let (mut desk, mut resolver) = (self.pools.desks.lend(), self.pools.resolvers.lend());
         let FrameInputs { code, this, caller, value, calldata } = inputs;
         let code = resolver.add(B256::ZERO, code.clone());
         let calldata = desk.bytes.run(calldata);
@@ -415,9 +417,7 @@ impl Profile {
         });
         let mut evaluator =
             Evaluator::new(&self.templates, &mut resolver, &mut desk, view, surroundings);
-        let guards = inputs.map(|inputs| evaluator.guards(&resolved, inputs));
-        self.put_desk(desk);
-        guards.unwrap_or_default()
+        inputs.map(|inputs| evaluator.guards(&resolved, inputs)).unwrap_or_default()
     }
 
     /// Adds what a block's gas allows to be learned.
@@ -458,6 +458,8 @@ impl Profile {
             .map(|entry| (entry.precision.load(Ordering::Relaxed), Arc::clone(&entry.traffic)));
         let (precision, traffic) = known.unwrap_or_else(|| (PRECISION_ONE, Arc::default()));
         let entry = Entry {
+            contended: template.contended(),
+            samples: template.samples(),
             template: Arc::new(template),
             program,
             used,

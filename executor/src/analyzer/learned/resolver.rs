@@ -2,7 +2,10 @@
 //!
 //! *Must not know*: what programs do.
 
-use super::profile::{Resolved, Templates};
+use super::{
+    pool::Reusable,
+    profile::{Resolved, Templates},
+};
 use alloy_primitives::{
     Address, B256,
     map::{AddressMap, B256Map, HashMap},
@@ -33,6 +36,15 @@ pub(super) struct Resolver {
     programs: HashMap<Function, Option<Arc<Resolved>>>,
     /// The generation of templates that the programs are of.
     generation: u64,
+}
+
+impl Reusable for Resolver {
+    fn reset(&mut self) {
+        self.ids.clear();
+        self.ids_by_hash.clear();
+        self.codes.clear();
+        self.programs.clear();
+    }
 }
 
 impl Resolver {

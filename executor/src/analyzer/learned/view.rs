@@ -3,7 +3,11 @@
 //! Opens its handle when it is first asked, remembers what it was told, and knows nothing where the
 //! source fails: an error that matters comes up again when the block is executed.
 
-use super::{bits::Bits, evaluate::StateView};
+use super::{
+    bits::Bits,
+    evaluate::StateView,
+    pool::{Lent, Pool, Reusable},
+};
 use crate::source::StateSource;
 use alloy_primitives::{Address, B256, U256, map::HashMap};
 use core::fmt;
@@ -22,20 +26,34 @@ pub(crate) struct SourceView<'a, S: StateSource> {
     source: &'a S,
     /// `None` until something is asked for; then whether the source could be opened.
     handle: Option<Option<S::Db>>,
+    slots: Lent<'a, Slots>,
+}
+
+/// What is known of slots.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
     /// The state before the block, where it was asked for.
-    slots: HashMap<StateLocation, Bits>,
+    before: HashMap<StateLocation, Bits>,
     /// What transactions so far are expected to have stored, as far as that is known.
     expected: HashMap<StateLocation, Bits>,
 }
 
+impl Reusable for Slots {
+    fn reset(&mut self) {
+        self.before.clear();
+        self.expected.clear();
+    }
+}
+
 impl<'a, S: StateSource> SourceView<'a, S> {
-    pub(super) fn new(source: &'a S) -> Self {
-        Self { source, handle: None, slots: HashMap::default(), expected: HashMap::default() }
+    /// A view over a source. Slots are remembered in memory of a pool.
+    pub(super) fn new(source: &'a S, slots: &'a Pool<Slots>) -> Self {
+        Self { source, handle: None, slots: slots.lend() }
     }
 
     /// Notes what a transaction is expected to store.
     pub(super) fn expect(&mut self, stored: impl IntoIterator<Item = (StateLocation, Bits)>) {
-        self.expected.extend(stored);
+        self.slots.expected.extend(stored);
     }
 
     fn handle(&mut self) -> Option<&mut S::Db> {
@@ -44,10 +62,10 @@ impl<'a, S: StateSource> SourceView<'a, S> {
 
     /// What a slot is expected to hold, given what it held before the block.
     fn as_expected(&self, slot: &StateLocation, before: Bits) -> Bits {
-        if self.expected.is_empty() {
+        if self.slots.expected.is_empty() {
             return before;
         }
-        self.expected.get(slot).copied().unwrap_or(before)
+        self.slots.expected.get(slot).copied().unwrap_or(before)
     }
 }
 
@@ -76,12 +94,12 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {
         let location = StateLocation::Slot(address, slot);
-        let before = match self.slots.get(&location) {
+        let before = match self.slots.before.get(&location) {
             Some(known) => *known,
             None => {
                 let value = self.handle().and_then(|handle| handle.storage(address, slot).ok());
                 let value = value.map_or(Bits::UNKNOWN, Bits::of);
-                self.slots.insert(location, value);
+                self.slots.before.insert(location, value);
                 value
             }
         };
@@ -89,12 +107,14 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
     }
 
     fn is_followed(&self, address: Address, slot: U256) -> bool {
-        self.slots.contains_key(&StateLocation::Slot(address, slot))
+        self.slots.before.contains_key(&StateLocation::Slot(address, slot))
     }
 }
 
 impl<S: StateSource> fmt::Debug for SourceView<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceView").field("slots", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("SourceView")
+            .field("slots", &self.slots.before.len())
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes: what calls are given and return, put together from pieces and promises.
 
-use super::{Evaluator, Frame, Here, StateView};
+use super::{Evaluator, Extent, Frame, Here, StateView};
 use crate::analyzer::learned::{
     byte_arena::{ByteRun, Promise},
     desk::Register,
@@ -40,7 +40,7 @@ impl<V: StateView> Evaluator<'_, V> {
     /// What was promised by a call.
     fn promised(&mut self, Promise { frame, word }: Promise) -> Option<U256> {
         let (registers, resolved) = {
-            let Frame { registers, resolved, .. } = &self.frames[frame];
+            let Frame { registers, resolved, .. } = &self.desk.frames[frame];
             (*registers, Arc::clone(resolved))
         };
         self.value(Here { program: &resolved.program, frame, registers }, word)
@@ -92,7 +92,7 @@ impl<V: StateView> Evaluator<'_, V> {
                     match self.value(here, offset) {
                         Some(offset) => {
                             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                            let calldata = self.frames[here.frame].inputs.calldata;
+                            let calldata = self.desk.frames[here.frame].inputs.calldata;
                             self.desk.bytes.push_part(calldata, offset, length);
                             self.note_words(calldata, offset, length);
                         }
@@ -108,20 +108,20 @@ impl<V: StateView> Evaluator<'_, V> {
     fn note_word(&mut self, at: usize, word: U256) {
         // There is nothing so far behind its end.
         if let Ok(at) = u32::try_from(at) {
-            self.desk.asked.push((Question::CalldataWord(at), word));
+            self.note_asked(Question::CalldataWord(at), word);
         }
     }
 
     /// Notes that bytes of calldata were asked for, if it is the transaction's.
     pub(super) fn note_words(&mut self, calldata: ByteRun, from: usize, length: usize) {
-        if !calldata.is_first() {
+        if self.extent == Extent::Everything || !calldata.is_first() {
             return;
         }
         let end = from.saturating_add(length);
         if end > calldata.len() {
             // How many words follow depends on it.
             let size = U256::from(calldata.len());
-            self.desk.asked.push((Question::CalldataSize, size));
+            self.note_asked(Question::CalldataSize, size);
         }
         for at in (from..end.min(calldata.len())).step_by(32) {
             let word = self.desk.bytes.word(calldata, at).unwrap_or_default();

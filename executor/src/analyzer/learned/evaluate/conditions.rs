@@ -27,7 +27,7 @@ impl<V: StateView> Evaluator<'_, V> {
             }
             Condition::Neighbours => {}
         }
-        let nearest = match self.frames[here.frame].nearest {
+        let nearest = match self.desk.frames[here.frame].nearest {
             Some(nearest) => nearest,
             None => self.nearest(here),
         };
@@ -51,7 +51,7 @@ impl<V: StateView> Evaluator<'_, V> {
     /// Whether all of some literals hold. `None` if that cannot be known.
     fn literals(&mut self, here: Here<'_>, literals: Part) -> Option<bool> {
         // Actions under the same conditions follow one another.
-        if let Some((last, hold)) = self.frames[here.frame].literals
+        if let Some((last, hold)) = self.desk.frames[here.frame].literals
             && last == literals
         {
             return hold;
@@ -67,23 +67,23 @@ impl<V: StateView> Evaluator<'_, V> {
                 None => all = None,
             }
         }
-        self.frames[here.frame].literals = Some((literals, all));
+        self.desk.frames[here.frame].literals = Some((literals, all));
         all
     }
 
     pub(super) fn guard(&mut self, here: Here<'_>, guard: usize) -> Option<bool> {
         let bit = 1_u128 << guard;
-        let frame = &mut self.frames[here.frame];
+        let frame = &mut self.desk.frames[here.frame];
         if frame.asked & bit == 0 {
             frame.asked |= bit;
             let condition = here.program.guards.get(guard).copied().flatten()?;
             if let Some(value) = self.value(here, condition) {
-                let frame = &mut self.frames[here.frame];
+                let frame = &mut self.desk.frames[here.frame];
                 frame.known |= bit;
                 frame.held |= if value.is_zero() { 0 } else { bit };
             }
         }
-        let frame = &self.frames[here.frame];
+        let frame = &self.desk.frames[here.frame];
         (frame.known & bit != 0).then_some(frame.held & bit != 0)
     }
 
@@ -93,7 +93,7 @@ impl<V: StateView> Evaluator<'_, V> {
         for guard in ones(majority.asked()) {
             self.guard(here, usize::from(guard));
         }
-        let frame = &mut self.frames[here.frame];
+        let frame = &mut self.desk.frames[here.frame];
         let nearest = majority.nearest(frame.known, frame.held);
         frame.nearest = Some(nearest);
         nearest

@@ -33,7 +33,7 @@ impl<V: StateView> Evaluator<'_, V> {
     /// Follows an inner call, if that has not been done. Whether it is made is another question.
     /// Gives its place among all calls.
     pub(super) fn follow(&mut self, here: Here<'_>, call: u16) -> usize {
-        let at = self.frames[here.frame].calls + usize::from(call);
+        let at = self.desk.frames[here.frame].calls + usize::from(call);
         if !self.desk.calls[at].is_followed {
             self.desk.calls[at].is_followed = true;
             let output = self.inner_call(here, usize::from(call), CallId(at as u32 + 1));
@@ -46,7 +46,7 @@ impl<V: StateView> Evaluator<'_, V> {
         let call = here.program.calls[call];
         let to = to_address(self.value(here, call.to)?);
         let value = call.value.and_then(|value| self.value(here, value));
-        let frame = &self.frames[here.frame];
+        let frame = &self.desk.frames[here.frame];
         let caller = Caller { inputs: frame.inputs, depth: frame.depth };
         let called = Called { instruction: call.instruction, to, value };
         self.note_called(caller, called, id);

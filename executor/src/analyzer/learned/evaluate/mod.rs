@@ -110,8 +110,6 @@ pub(super) struct Evaluator<'a, V> {
     desk: &'a mut Desk,
     view: &'a mut V,
     surroundings: Surroundings,
-    /// All calls, those that have ended included.
-    frames: Vec<Frame>,
     pub(super) extent: Extent,
     /// Whether only what is usual is expected, because finer predictions have failed.
     pub(super) is_cautious: bool,
@@ -127,7 +125,8 @@ pub(super) struct Evaluator<'a, V> {
 }
 
 /// One call under evaluation.
-struct Frame {
+#[derive(Debug)]
+pub(super) struct Frame {
     resolved: Arc<Resolved>,
     inputs: CallInputs,
     id: CallId,
@@ -168,7 +167,6 @@ impl<'a, V: StateView> Evaluator<'a, V> {
             desk,
             view,
             surroundings,
-            frames: Vec::new(),
             extent: Extent::Everything,
             is_cautious: false,
             steps: 0,
@@ -181,7 +179,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
 
     /// Calls so far that there is a template for.
     pub(super) const fn known_calls(&self) -> usize {
-        self.frames.len()
+        self.desk.frames.len()
     }
 
     /// Collects what the transaction accesses.
@@ -233,7 +231,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
                     if let Some(slot) = self.value(here, slot) {
                         let at = self.slot(here, slot, action.site, at_least);
                         if let Some(note) = note {
-                            let notes = self.frames[here.frame].notes;
+                            let notes = self.desk.frames[here.frame].notes;
                             self.desk.notes[notes + usize::from(note)] = Some(at);
                         }
                     }
@@ -295,12 +293,12 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         depth: usize,
     ) -> Option<Here<'p>> {
         let (desk, program) = (&mut *self.desk, &*resolved.program);
-        let (frame, registers) = (self.frames.len(), desk.registers.len());
+        let (frame, registers) = (desk.frames.len(), desk.registers.len());
         let end = registers + program.steps.len();
         if frame > CALLS_MAX || end > REGISTERS_MAX {
             return None;
         }
-        self.frames.push(Frame {
+        desk.frames.push(Frame {
             resolved: Arc::clone(resolved),
             inputs,
             id,
@@ -327,7 +325,7 @@ impl<'a, V: StateView> Evaluator<'a, V> {
     fn write(&mut self, here: Here<'_>, write: WriteStep, site: u8) {
         let WriteStep { slot, note, value, kind } = write;
         let Some(slot) = self.value(here, slot) else { return };
-        let frame = &self.frames[here.frame];
+        let frame = &self.desk.frames[here.frame];
         let note = note.and_then(|note| self.desk.notes[frame.notes + usize::from(note)]);
         // Who wants no more than what is contended looks at the state before the block only.
         let is_followed =
@@ -340,14 +338,14 @@ impl<'a, V: StateView> Evaluator<'a, V> {
 
     /// Notes an access to a slot. Gives its position.
     fn slot(&mut self, here: Here<'_>, slot: U256, site: u8, kind: AccessKind) -> usize {
-        let Frame { id, inputs, .. } = &self.frames[here.frame];
-        let at = self.desk.access(*id, StateLocation::Slot(inputs.this, slot), kind);
+        let Frame { id, inputs, .. } = self.desk.frames[here.frame];
+        let at = self.desk.access(id, StateLocation::Slot(inputs.this, slot), kind);
         self.desk.accesses[at].site = Some(site);
         at
     }
 
     fn account(&mut self, here: Here<'_>, address: Address) {
-        let id = self.frames[here.frame].id;
+        let id = self.desk.frames[here.frame].id;
         self.desk.access(id, StateLocation::Account(address), AccessKind::Read);
     }
 }

@@ -30,13 +30,13 @@ impl<V: StateView> Evaluator<'_, V> {
     }
 
     fn path(&self, access: &Access) -> Option<Path> {
-        let mut frame = self.frames.iter().find(|frame| frame.id == access.call)?;
+        let mut frame = self.desk.frames.iter().find(|frame| frame.id == access.call)?;
         let slot = slot_of(frame.resolved.program.action_at(access.site?)?)?;
         let is_access = |action: &Action| slot_of(action) == Some(slot);
         let mut path = vec![(frame.resolved.key, sites(&frame.resolved.program, is_access))];
         while let Some(place) = (frame.id.0 as usize).checked_sub(1) {
             let parent = self.desk.calls[place].parent;
-            frame = self.frames.iter().find(|frame| frame.id == parent)?;
+            frame = self.desk.frames.iter().find(|frame| frame.id == parent)?;
             let number = place - frame.calls;
             let is_call = |action: &Action| matches!(action.deed, Deed::Call(at) if usize::from(at) == number);
             path.push((frame.resolved.key, sites(&frame.resolved.program, is_call)));

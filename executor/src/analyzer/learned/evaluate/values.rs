@@ -98,15 +98,15 @@ impl<V: StateView> Evaluator<'_, V> {
 
     fn compute(&mut self, here: Here<'_>, step: &Step) -> Option<U256> {
         match *step {
-            Step::Environment(fact) => self.fact(self.frames[here.frame].inputs, fact),
+            Step::Environment(fact) => self.fact(self.desk.frames[here.frame].inputs, fact),
             Step::Immutable(position) => {
-                let code = self.resolver.bytecode(self.frames[here.frame].inputs.code);
+                let code = self.resolver.bytecode(self.desk.frames[here.frame].inputs.code);
                 immutable_at(code.original_byte_slice(), position as usize)
             }
             Step::CalldataWord(offset) => {
                 let offset = self.value(here, offset)?;
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                self.word(self.frames[here.frame].inputs.calldata, offset)
+                self.word(self.desk.frames[here.frame].inputs.calldata, offset)
             }
             Step::Load(slot) => {
                 let slot = self.value(here, slot)?;
@@ -148,7 +148,7 @@ impl<V: StateView> Evaluator<'_, V> {
     }
 
     fn load_here(&mut self, here: Here<'_>, slot: U256) -> Bits {
-        let Frame { id, inputs: CallInputs { this, .. }, .. } = self.frames[here.frame];
+        let Frame { id, inputs: CallInputs { this, .. }, .. } = self.desk.frames[here.frame];
         self.load(id, this, slot)
     }
 
@@ -183,8 +183,16 @@ impl<V: StateView> Evaluator<'_, V> {
             }
         };
         if let Some(question) = question {
-            self.desk.asked.push((question, value));
+            self.note_asked(question, value);
         }
         Some(value)
+    }
+
+    /// Notes what was asked about the transaction, and the answer. Nobody remembers a prediction of
+    /// everything.
+    pub(super) fn note_asked(&mut self, question: Question, answer: U256) {
+        if self.extent == Extent::Contended {
+            self.desk.asked.push((question, answer));
+        }
     }
 }
