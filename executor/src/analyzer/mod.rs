@@ -167,6 +167,7 @@ impl Analyzer {
 /// Adds the slots that a profile expects to be accessed. Accounts have been dealt with, or do not
 /// conflict.
 fn add_slots(learned: &LearnedPrediction, prediction: &mut AccessPrediction) {
+    prediction.accesses.reserve(learned.accesses.len());
     for access in &learned.accesses {
         // A slot is read before it is written: what a write costs depends on it.
         if let StateLocation::Slot(..) = access.location {

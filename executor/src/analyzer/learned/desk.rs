@@ -27,8 +27,6 @@ const CREATED_BYTES: usize = 85;
 pub(super) struct Access {
     pub(super) location: StateLocation,
     pub(super) kind: AccessKind,
-    /// The value that is stored, as far as it is known, if it is of interest.
-    pub(super) stored: Option<Bits>,
     /// The call that it belongs to, if that was made.
     pub(super) call: CallId,
     /// The site of that call's template.
@@ -78,6 +76,9 @@ pub(super) struct Desk {
     pub(super) accesses: Vec<Access>,
     /// Accesses that write slots: a part of the slot, to find it by, and the position.
     written: Vec<(u64, usize)>,
+    /// Positions of accesses that store something of interest, and what, as far as it is known. Of
+    /// several values of one the last one stays.
+    stored: Vec<(usize, Bits)>,
     /// What was asked about the transaction, in order, and the answers.
     pub(super) asked: Vec<(Question, U256)>,
     pub(super) hashes: Hashes,
@@ -102,6 +103,7 @@ impl Desk {
         self.calls.clear();
         self.accesses.clear();
         self.written.clear();
+        self.stored.clear();
         self.asked.clear();
     }
 
@@ -134,9 +136,12 @@ impl Desk {
         gathered
     }
 
-    /// What is expected to be stored where that is of interest, as far as it is known.
+    /// What is expected to be stored where that is of interest, as far as it is known. Of several
+    /// values for one location the last one stays.
     pub(super) fn stored(&self) -> impl Iterator<Item = (StateLocation, Bits)> + '_ {
-        self.accesses().filter_map(|access| Some((access.location, access.stored?)))
+        let stored = self.stored.iter().map(|(at, value)| (&self.accesses[*at], *value));
+        let made = stored.filter(|(access, _)| self.is_made(access.call));
+        made.map(|(access, value)| (access.location, value))
     }
 
     /// Whether a call is made, and those that lead to it.
@@ -164,7 +169,7 @@ impl Desk {
         kind: AccessKind,
     ) -> usize {
         let at = self.accesses.len();
-        let access = Access { location, kind: AccessKind::Read, stored: None, call, site: None };
+        let access = Access { location, kind: AccessKind::Read, call, site: None };
         self.accesses.push(access);
         if kind.writes() {
             self.write(at, kind, None);
@@ -174,8 +179,8 @@ impl Desk {
 
     /// Makes an access one that writes, and what, if that is of interest.
     pub(super) fn write(&mut self, at: usize, kind: AccessKind, stored: Option<Bits>) {
+        self.stored.extend(stored.map(|value| (at, value)));
         let access = &mut self.accesses[at];
-        access.stored = stored;
         let is_new = !access.kind.writes();
         access.kind = access.kind.and(kind);
         if is_new && let StateLocation::Slot(_, slot) = access.location {

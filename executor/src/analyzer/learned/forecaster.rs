@@ -4,7 +4,6 @@
 
 use super::{
     access::{AccessKind, LearnedAccess},
-    bits::Bits,
     desk::Desk,
     evaluate::{CallInputs, Evaluator, Extent, Path, StateView, Surroundings},
     memo::Question,
@@ -16,7 +15,6 @@ use super::{
 };
 use alloy_evm::EvmEnv;
 use alloy_primitives::U256;
-use multilane_state::StateLocation;
 use revm::{context::TxEnv, context_interface::Transaction, primitives::TxKind};
 use std::sync::Arc;
 
@@ -52,15 +50,13 @@ pub(super) struct Forecaster<'a, V> {
     pub(super) env: &'a EvmEnv,
     pub(super) view: V,
     resolver: Lent<'a, Resolver>,
-    desk: Lent<'a, Desk>,
+    pub(super) desk: Lent<'a, Desk>,
 }
 
 /// A prediction, and what it leads to.
 #[derive(Debug)]
 pub(super) struct Forecast {
     pub(super) prediction: LearnedPrediction,
-    /// What is stored where that is of interest, as far as it is known.
-    pub(super) stored: Vec<(StateLocation, Bits)>,
     /// Instructions that were walked through, because no template knows what they do.
     pub(super) walked: usize,
     /// How the slots that were asked about are come to.
@@ -70,7 +66,7 @@ pub(super) struct Forecast {
 impl Forecast {
     /// One that leads to nothing yet.
     const fn new(prediction: LearnedPrediction) -> Self {
-        Self { prediction, stored: Vec::new(), walked: 0, paths: Vec::new() }
+        Self { prediction, walked: 0, paths: Vec::new() }
     }
 }
 
@@ -142,9 +138,8 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         prediction.known_calls = known_calls;
         prediction.unknown_calls = unknown_calls;
         prediction.is_walked = walked > 0;
-        let stored = desk.stored().collect();
         prediction.accesses = desk.gather();
-        Some(Forecast { prediction, stored, walked, paths })
+        Some(Forecast { prediction, walked, paths })
     }
 
     /// What was asked about the transaction of the last forecast, in order, and the answers.

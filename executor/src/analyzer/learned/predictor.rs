@@ -56,8 +56,9 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
         if self.forecaster.profile.is_empty() {
             return None;
         }
-        let Forecast { prediction, stored, .. } = self.forecast(tx)?;
-        self.forecaster.view.expect(stored);
+        let Forecast { prediction, .. } = self.forecast(tx)?;
+        let Forecaster { desk, view, .. } = &mut self.forecaster;
+        view.expect(desk.stored());
         Some(prediction)
     }
 

@@ -45,6 +45,16 @@ impl Reusable for Slots {
     }
 }
 
+impl Slots {
+    /// What a slot is expected to hold, given what it held before the block.
+    fn as_expected(&self, slot: &StateLocation, before: Bits) -> Bits {
+        if self.expected.is_empty() {
+            return before;
+        }
+        self.expected.get(slot).copied().unwrap_or(before)
+    }
+}
+
 impl<'a, S: StateSource> SourceView<'a, S> {
     /// A view over a source. Slots are remembered in memory of a pool.
     pub(super) fn new(source: &'a S, slots: &'a Pool<Slots>) -> Self {
@@ -55,18 +65,14 @@ impl<'a, S: StateSource> SourceView<'a, S> {
     pub(super) fn expect(&mut self, stored: impl IntoIterator<Item = (StateLocation, Bits)>) {
         self.slots.expected.extend(stored);
     }
+}
 
-    fn handle(&mut self) -> Option<&mut S::Db> {
-        self.handle.get_or_insert_with(|| self.source.open().ok()).as_mut()
-    }
-
-    /// What a slot is expected to hold, given what it held before the block.
-    fn as_expected(&self, slot: &StateLocation, before: Bits) -> Bits {
-        if self.slots.expected.is_empty() {
-            return before;
-        }
-        self.slots.expected.get(slot).copied().unwrap_or(before)
-    }
+/// The handle on a source, which is opened when it is first asked for. `None` if it cannot be opened.
+fn opened<'h, S: StateSource>(
+    handle: &'h mut Option<Option<S::Db>>,
+    source: &S,
+) -> Option<&'h mut S::Db> {
+    handle.get_or_insert_with(|| source.open().ok()).as_mut()
 }
 
 /// The hash of an account's code, and the code.
@@ -84,7 +90,7 @@ fn code_of<DB: Database>(db: &mut DB, address: Address) -> Option<(B256, Bytecod
 
 impl<S: StateSource> StateView for SourceView<'_, S> {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
-        let handle = self.handle()?;
+        let handle = opened(&mut self.handle, self.source)?;
         let (hash, code) = code_of(handle, address)?;
         match code.eip7702_address() {
             Some(delegate) => code_of(handle, delegate),
@@ -94,16 +100,13 @@ impl<S: StateSource> StateView for SourceView<'_, S> {
 
     fn storage(&mut self, address: Address, slot: U256) -> Bits {
         let location = StateLocation::Slot(address, slot);
-        let before = match self.slots.before.get(&location) {
-            Some(known) => *known,
-            None => {
-                let value = self.handle().and_then(|handle| handle.storage(address, slot).ok());
-                let value = value.map_or(Bits::UNKNOWN, Bits::of);
-                self.slots.before.insert(location, value);
-                value
-            }
-        };
-        self.as_expected(&location, before)
+        let Self { source, handle, slots } = self;
+        let before = *slots.before.entry(location).or_insert_with(|| {
+            let handle = opened(handle, *source);
+            let value = handle.and_then(|handle| handle.storage(address, slot).ok());
+            value.map_or(Bits::UNKNOWN, Bits::of)
+        });
+        slots.as_expected(&location, before)
     }
 
     fn is_followed(&self, address: Address, slot: U256) -> bool {
