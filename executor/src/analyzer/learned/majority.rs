@@ -107,6 +107,8 @@ mod tests {
         assert_eq!(majority.asked(), 0b011);
         assert_eq!(majority.nearest(0b011, 0b001), 0b01);
         assert_eq!(majority.nearest(0b011, 0b000), 0b10);
+        // It is like none of them: more like the last one.
+        assert_eq!(majority.nearest(0b011, 0b010), 0b10);
         // Nothing is known of the call: two of three samples had the first site.
         assert_eq!(majority.nearest(0, 0), 0b01);
         assert_eq!(Majority::default().nearest(0, 0), 0);
