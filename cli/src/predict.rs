@@ -125,13 +125,13 @@ impl Walk {
 
         let source = Shared(&prestate);
         let analyzer = Analyzer::new(&transactions, BALANCES_COMMUTE);
-        let mut predictor = self.profile.predictor(&env, &source).walking_always();
         let mut block = BlockEvidence {
             number: found.number(),
             paces: self.time_predictions(&env, &source, &transactions),
             sequential_time,
             ..BlockEvidence::default()
         };
+        let mut predictor = self.profile.predictor(&env, &source).walking_always();
         let mut predictions = Vec::with_capacity(transactions.len());
         let mut truths = Vec::with_capacity(transactions.len());
         for (index, (tx, changes)) in transactions.iter().zip(&changes).enumerate() {

@@ -50,18 +50,13 @@ impl CodeShapes {
         TemplateKey { size: size_of_code(code), shape: self.of(hash, code), selector }
     }
 
-    /// The shape of the code with this hash, if it has been asked for before.
-    pub(super) fn known(&self, hash: B256) -> Option<B256> {
-        self.0.get(&hash).map(|shape| *shape)
-    }
-
     /// The shape of a code with this hash.
     pub(super) fn of(&self, hash: B256, code: &Bytecode) -> B256 {
         if hash == KECCAK_EMPTY {
             return hash;
         }
-        if let Some(shape) = self.known(hash) {
-            return shape;
+        if let Some(shape) = self.0.get(&hash) {
+            return *shape;
         }
         let shape = shape(code);
         if self.0.len() >= REMEMBERED_MAX {

@@ -209,7 +209,8 @@ impl Block<'_> {
         }
         let on_one_thread = self.contention.in_vain.is_none();
         for (key, Calls { all, in_the_way, in_vain, are_foreseen }) in by_template {
-            let Some(traffic) = predictor.profile().templates.traffic(&key) else { continue };
+            let Some(standing) = predictor.profile().templates.standing(&key) else { continue };
+            let traffic = &standing.traffic;
             traffic.note(all, in_the_way);
             if are_foreseen {
                 traffic.note_foreseen(on_one_thread);

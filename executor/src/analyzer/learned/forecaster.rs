@@ -72,7 +72,7 @@ impl Forecast {
 
 impl<'a, V: StateView> Forecaster<'a, V> {
     pub(super) fn new(profile: &'a Profile, env: &'a EvmEnv, view: V) -> Self {
-        let (resolver, desk) = (profile.pools.resolvers.lend(), profile.pools.desks.lend());
+        let (resolver, desk) = (profile.resolver(), profile.pools.desks.lend());
         Self { profile, env, view, resolver, desk }
     }
 
@@ -80,7 +80,6 @@ impl<'a, V: StateView> Forecaster<'a, V> {
     pub(super) fn resolve(&mut self, tx: &TxEnv) -> Option<(CodeId, Arc<Resolved>)> {
         let TxKind::Call(to) = tx.kind() else { return None };
         let Self { profile, view, resolver, .. } = self;
-        resolver.keep_up_with(&profile.templates);
         let code = resolver.code(to, || view.code(to))?;
         let selector = tx.input().first_chunk().copied();
         Some((code, resolver.program(&profile.templates, code, selector)?))
@@ -103,13 +102,14 @@ impl<'a, V: StateView> Forecaster<'a, V> {
             accesses: Vec::new(),
             known_calls: 0,
             unknown_calls: 0,
-            samples: resolved.samples,
+            samples: resolved.standing.samples(),
             key: resolved.key,
-            is_doubted: resolved.is_doubted,
+            is_doubted: resolved.standing.is_doubted(),
             is_walked: false,
         };
         desk.clear();
-        let is_contended = resolved.contended != 0 && resolved.is_worth_foreseeing;
+        let is_contended =
+            resolved.contended != 0 && resolved.standing.traffic.is_worth_foreseeing();
         if extent == Extent::Contended && !is_contended {
             return Some(Forecast::new(prediction));
         }
@@ -123,7 +123,7 @@ impl<'a, V: StateView> Forecaster<'a, V> {
         };
         let surroundings = Surroundings::of(env, tx);
         let mut evaluator = Evaluator::new(&profile.templates, resolver, desk, view, surroundings);
-        evaluator.is_cautious = resolved.is_unreliable;
+        evaluator.is_cautious = resolved.standing.is_unreliable();
         evaluator.walks = walks;
         evaluator.extent = extent;
         evaluator.transaction(&resolved, inputs);

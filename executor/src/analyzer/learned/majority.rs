@@ -5,7 +5,7 @@
 //!
 //! *Must not know*: what sites and guards are. They are bits here.
 
-use super::bits::ones;
+use super::{ahead::read, bits::ones};
 
 /// Samples that agree in everything, once.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,11 @@ impl Majority {
             }
         }
         Self { neighbours: neighbours.into(), asked }
+    }
+
+    /// Reads the samples [ahead](super::ahead) of their use.
+    pub(super) fn read_ahead(&self) {
+        read(&self.neighbours);
     }
 
     /// The guards that have to be known, as bits.

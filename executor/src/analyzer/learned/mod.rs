@@ -19,6 +19,7 @@
 //! same output.
 
 mod access;
+mod ahead;
 mod allowance;
 mod arithmetic;
 mod bits;
@@ -44,6 +45,7 @@ mod program;
 mod record;
 mod replay;
 mod resolver;
+mod standing;
 mod template;
 mod traffic;
 mod verdict;

@@ -26,6 +26,11 @@ impl<T: Reusable> Pool<T> {
         Lent { thing: self.things(|things| things.pop()).unwrap_or_default(), pool: self }
     }
 
+    /// Drops what nobody uses at the moment, so that new things are lent.
+    pub(super) fn forget(&self) {
+        self.things(Vec::clear);
+    }
+
     fn take_back(&self, mut thing: T) {
         thing.reset();
         self.things(|things| {
@@ -90,5 +95,7 @@ mod tests {
         let many: Vec<_> = (0..2 * KEPT_MAX).map(|_| pool.lend()).collect();
         drop(many);
         assert_eq!(pool.things(|things| things.len()), KEPT_MAX);
+        pool.forget();
+        assert_eq!(pool.lend().capacity(), 0);
     }
 }

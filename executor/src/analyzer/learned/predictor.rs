@@ -81,7 +81,9 @@ impl<'a, S: StateSource> ProfilePredictor<'a, S> {
 
     /// Whether transactions that call the same function are often in each other's way.
     pub(super) fn is_dense(&mut self, tx: &TxEnv) -> bool {
-        self.forecaster.resolve(tx).is_some_and(|(_, resolved)| resolved.is_dense)
+        self.forecaster
+            .resolve(tx)
+            .is_some_and(|(_, resolved)| resolved.standing.traffic.is_dense())
     }
 
     /// What the predictor goes by.

@@ -14,13 +14,13 @@ use super::{
     evaluate::{CallInputs, Evaluator, Path, StateView, Surroundings},
     forecaster::LearnedPrediction,
     learner::teach,
-    pool::Pool,
+    pool::{Lent, Pool},
     predictor::ProfilePredictor,
     program::Program,
     record::{FrameInputs, Sample},
     resolver::Resolver,
+    standing::Standing,
     template::{Template, TemplateKey},
-    traffic::Traffic,
     verdict::Verdict,
     view::Slots,
 };
@@ -45,47 +45,47 @@ pub(super) struct Templates {
     /// Functions that templates are, or were, there for: the sizes of codes, and selectors.
     functions: DashSet<(u32, Option<[u8; 4]>), DefaultHashBuilder>,
     pub(super) shapes: CodeShapes,
-    /// Counts lookups: the time by which the least useful template is found.
+    /// Counts blocks, about: the time by which the least useful template is found.
     clock: AtomicU64,
-    /// Counts changes, so that whoever remembers a template knows when to look again.
+    /// Counts changes, so that whoever remembers that there is no template knows when to look again.
     generation: AtomicU64,
 }
 
-/// A template as it is looked up for predictions.
-#[derive(Clone, Debug)]
+/// A template as it is looked up for predictions, by one [`Resolver`].
+#[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) key: TemplateKey,
     pub(super) program: Arc<Program>,
     /// Sites, by bits, that transactions contend for, or come to them by.
     pub(super) contended: u128,
-    /// Whether transactions that call the function are often in each other's way.
-    pub(super) is_dense: bool,
-    /// Whether it is worth it to foresee where they meet.
-    pub(super) is_worth_foreseeing: bool,
-    /// Samples that the template was made from.
-    pub(super) samples: u32,
-    /// Whether predictions by this template have mostly been wrong lately.
-    pub(super) is_unreliable: bool,
-    /// Whether the template has not proved itself yet, or was wrong lately.
-    pub(super) is_doubted: bool,
+    pub(super) standing: Arc<Standing>,
+    /// The version of what the function's template predicts.
+    version: u32,
+    /// When the program was last read ahead.
+    read: AtomicU64,
+}
+
+impl Resolved {
+    /// Reads the program [ahead](super::ahead) of its use, if that has not been done at this time.
+    pub(super) fn read_ahead(&self, time: u64) {
+        // Relaxed: it is read by one thread at a time.
+        if self.read.load(Ordering::Relaxed) != time {
+            self.read.store(time, Ordering::Relaxed);
+            self.program.read_ahead();
+        }
+    }
+
+    /// Whether the template still predicts the same.
+    pub(super) fn is_current(&self) -> bool {
+        self.version == self.standing.version()
+    }
 }
 
 struct Entry {
     template: Arc<Template>,
-    /// What the template says of itself, where it is found with less effort.
-    contended: u128,
-    samples: u32,
     /// Made when it is first asked for; `None` if the template is too large for one.
     program: OnceLock<Option<Arc<Program>>>,
-    /// When the template was last asked for.
-    used: AtomicU64,
-    /// Share of the predicted slots that were accessed, the latest predictions counting most, in
-    /// parts of [`PRECISION_ONE`].
-    precision: AtomicU32,
-    /// Predictions that turned out right since the template was changed.
-    confirmed: AtomicU32,
-    /// How often transactions that call the function get in each other's way.
-    traffic: Arc<Traffic>,
+    standing: Arc<Standing>,
     size: usize,
 }
 
@@ -106,38 +106,31 @@ impl Templates {
         selector: Option<[u8; 4]>,
     ) -> Option<TemplateKey> {
         let size = size_of_code(code);
-        // Working out the shape of a code for the first time takes longer than all else.
-        let is_known = || self.functions.contains(&(size, selector));
-        let shape = match self.shapes.known(hash) {
-            Some(shape) => shape,
-            None => is_known().then(|| self.shapes.of(hash, code))?,
-        };
+        // Most codes without a template end here; the shape of a new one takes longer than all else.
+        if !self.functions.contains(&(size, selector)) {
+            return None;
+        }
+        let shape = self.shapes.of(hash, code);
         Some(TemplateKey { size, shape, selector })
     }
 
     /// The template for a key.
     fn get(&self, key: &TemplateKey) -> Option<Arc<Template>> {
         let entry = self.entries.get(key)?;
-        self.note_use(&entry);
+        entry.standing.note_use(self.time());
         Some(Arc::clone(&entry.template))
     }
 
     /// The program for a key, and what is thought of it.
     pub(super) fn resolve(&self, key: &TemplateKey) -> Option<Resolved> {
         let entry = self.entries.get(key)?;
-        self.note_use(&entry);
-        let program = Arc::clone(entry.program()?);
-        let precision = entry.precision.load(Ordering::Relaxed);
-        let is_proven = entry.confirmed.load(Ordering::Relaxed) >= PROVEN_FROM;
         Some(Resolved {
             key: *key,
-            program,
-            contended: entry.contended,
-            is_dense: entry.traffic.is_dense(),
-            is_worth_foreseeing: entry.traffic.is_worth_foreseeing(),
-            samples: entry.samples,
-            is_unreliable: precision < PRECISION_ONE / 5 * 2,
-            is_doubted: !is_proven || precision < PRECISION_ONE / 100 * 99,
+            program: Arc::clone(entry.program()?),
+            contended: entry.template.contended(),
+            standing: Arc::clone(&entry.standing),
+            version: entry.standing.version(),
+            read: AtomicU64::default(),
         })
     }
 
@@ -152,18 +145,19 @@ impl Templates {
     pub(super) fn are_contended(&self, path: &Path) -> bool {
         path.iter().all(|(key, sites)| {
             let known = self.entries.get(key);
-            known.is_some_and(|entry| entry.contended & sites == *sites)
+            known.is_some_and(|entry| entry.template.contended() & sites == *sites)
         })
     }
 
-    /// How often transactions that call a function get in each other's way.
-    pub(super) fn traffic(&self, key: &TemplateKey) -> Option<Arc<Traffic>> {
-        self.entries.get(key).map(|entry| Arc::clone(&entry.traffic))
+    /// How a function's templates have fared.
+    pub(super) fn standing(&self, key: &TemplateKey) -> Option<Arc<Standing>> {
+        self.entries.get(key).map(|entry| Arc::clone(&entry.standing))
     }
 
-    fn note_use(&self, entry: &Entry) {
+    /// When it is, by the clock, which moves on.
+    fn time(&self) -> u64 {
         // Relaxed: the order of uses only decides what is evicted.
-        entry.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Moves with each change of a template.
@@ -171,29 +165,13 @@ impl Templates {
         // Relaxed: who looks a moment too early finds an older template, which does no harm.
         self.generation.load(Ordering::Relaxed)
     }
-
-    /// Notes that a prediction was right in everything.
-    fn confirm(&self, key: &TemplateKey) {
-        if let Some(entry) = self.entries.get(key) {
-            entry.confirmed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes how a prediction turned out: how many slots it named, and how many of them were right.
-    fn rate(&self, key: &TemplateKey, named: usize, right: usize) {
-        let Some(entry) = self.entries.get(key).filter(|_| named > 0) else { return };
-        let precision = (right * PRECISION_ONE as usize / named) as u32;
-        // Relaxed: an estimate, of which an update may be lost.
-        let before = entry.precision.load(Ordering::Relaxed);
-        entry.precision.store(before / 2 + precision / 2, Ordering::Relaxed);
-    }
 }
 
 /// Memory for the predictions of a block.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     pub(super) desks: Pool<Desk>,
-    pub(super) resolvers: Pool<Resolver>,
+    resolvers: Pool<Resolver>,
     pub(super) slots: Pool<Slots>,
 }
 
@@ -222,10 +200,6 @@ pub struct Profile {
 
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
-/// Right predictions from which on a template counts as proven.
-const PROVEN_FROM: u32 = 4;
-/// One, in fixed point.
-const PRECISION_ONE: u32 = 1 << 16;
 // Together, learning takes 2 % of the time of sequential execution at most, once what is paid in
 // advance is spent.
 
@@ -301,6 +275,7 @@ impl Profile {
     /// If it is no template.
     pub fn import(&self, key: &[u8], template: &[u8]) -> Result<(), ProfileError> {
         let (key, template) = decode(key, template)?;
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         self.insert(key, template);
         Ok(())
     }
@@ -312,6 +287,13 @@ impl Profile {
         source: &'a S,
     ) -> ProfilePredictor<'a, S> {
         ProfilePredictor::new(self, env, source)
+    }
+
+    /// What looks programs up for a block.
+    pub(super) fn resolver(&self) -> Lent<'_, Resolver> {
+        let mut resolver = self.pools.resolvers.lend();
+        resolver.set_time(self.templates.time());
+        resolver
     }
 
     /// Learns from a transaction that has been executed: `changes` are its finalized state changes.
@@ -329,10 +311,12 @@ impl Profile {
     pub(super) fn take_verdict(&self, verdict: Option<&Verdict>) -> bool {
         let Some(verdict) = verdict else { return true };
         // Where a walk does better than the template did, that is tried again before long.
-        self.templates.rate(&verdict.key, verdict.named, verdict.right);
         let is_known = verdict.is_right && !verdict.is_walked;
-        if is_known {
-            self.templates.confirm(&verdict.key);
+        if let Some(standing) = self.templates.standing(&verdict.key) {
+            standing.rate(verdict.named, verdict.right);
+            if is_known {
+                standing.confirm();
+            }
         }
         !is_known
     }
@@ -393,7 +377,7 @@ impl Profile {
         surroundings: Surroundings,
     ) -> Vec<Option<bool>> {
         let Some(program) = compile(template, Scope::Guards) else { return Vec::new() };
-        let (mut desk, mut resolver) = (self.pools.desks.lend(), self.pools.resolvers.lend());
+        let (mut desk, mut resolver) = (self.pools.desks.lend(), self.resolver());
         let FrameInputs { code, this, caller, value, calldata } = inputs;
         let code = resolver.add(B256::ZERO, code.clone());
         let calldata = desk.bytes.run(calldata);
@@ -401,11 +385,9 @@ impl Profile {
             key: TemplateKey::default(),
             program: Arc::new(program),
             contended: 0,
-            is_dense: false,
-            is_worth_foreseeing: false,
-            samples: template.samples(),
-            is_unreliable: false,
-            is_doubted: false,
+            standing: Arc::default(),
+            version: 0,
+            read: AtomicU64::default(),
         });
         let inputs = code.zip(calldata).map(|(code, calldata)| CallInputs {
             code,
@@ -450,25 +432,21 @@ impl Profile {
         program: OnceLock<Option<Arc<Program>>>,
     ) {
         let size = template.size();
-        let used = AtomicU64::new(self.templates.clock.fetch_add(1, Ordering::Relaxed));
-        let known = self
-            .templates
-            .entries
-            .get(&key)
-            .map(|entry| (entry.precision.load(Ordering::Relaxed), Arc::clone(&entry.traffic)));
-        let (precision, traffic) = known.unwrap_or_else(|| (PRECISION_ONE, Arc::default()));
-        let entry = Entry {
-            contended: template.contended(),
-            samples: template.samples(),
-            template: Arc::new(template),
-            program,
-            used,
-            precision: AtomicU32::new(precision),
-            confirmed: AtomicU32::new(0),
-            traffic,
-            size,
-        };
+        let known = self.templates.entries.get(&key).map(|entry| {
+            let predicts_as_before =
+                program.get().is_some() && entry.template.contended() == template.contended();
+            (Arc::clone(&entry.standing), predicts_as_before)
+        });
+        let (standing, predicts_as_before) = known.unwrap_or_default();
+        standing.note_use(self.templates.time());
+        standing.renew(template.samples());
+        let template = Arc::new(template);
+        let entry = Entry { template, program, standing: Arc::clone(&standing), size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);
+        if !predicts_as_before {
+            // From here on everybody finds the new one.
+            standing.supersede();
+        }
         self.templates.functions.insert((key.size, key.selector));
         self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
@@ -484,7 +462,7 @@ impl Profile {
             .templates
             .entries
             .iter()
-            .map(|entry| (entry.used.load(Ordering::Relaxed), *entry.key()))
+            .map(|entry| (entry.standing.used(), *entry.key()))
             .collect();
         uses.sort_unstable();
         let target = self.bytes_max - self.bytes_max / EVICTED_SHARE;
@@ -493,9 +471,12 @@ impl Profile {
                 break;
             }
             if let Some((_, entry)) = self.templates.entries.remove(&key) {
+                entry.standing.supersede();
                 self.bytes.fetch_sub(entry.size, Ordering::Relaxed);
             }
         }
+        // Nobody else may keep what was dropped.
+        self.pools.resolvers.forget();
         // Who looks in between finds nothing, which does no harm.
         self.templates.functions.clear();
         for entry in &self.templates.entries {

@@ -7,7 +7,9 @@
 //!
 //! *Must not know*: values, state, or how templates are learned.
 
-use super::{access::AccessKind, expression::Environment, majority::Majority, ways::Ways};
+use super::{
+    access::AccessKind, ahead::read, expression::Environment, majority::Majority, ways::Ways,
+};
 use alloy_primitives::U256;
 use std::ops::Range;
 
@@ -179,6 +181,20 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// Reads all of the program [ahead](super::ahead) of its use.
+    pub(super) fn read_ahead(&self) {
+        read(&self.actions);
+        read(&self.steps);
+        read(&self.literals);
+        read(&self.guards);
+        read(&self.calls);
+        read(&self.pieces);
+        read(&self.constants);
+        read(&self.bytes);
+        self.majority.read_ahead();
+        self.ways.read_ahead();
+    }
+
     /// What is done at a site.
     pub(super) fn action_at(&self, site: u8) -> Option<&Action> {
         self.actions.iter().find(|action| action.site == site)

@@ -1,4 +1,8 @@
-//! Which program runs where: found out once in a block, then looked up without copying.
+//! Which program runs where: found out once, then looked up without copying.
+//!
+//! Codes are known for a block, as accounts get others. Programs are kept from block to block: to find
+//! one among all templates takes several looks at memory that nobody has looked at lately, to see
+//! that it is still [current](Resolved::is_current) takes one.
 //!
 //! *Must not know*: what programs do.
 
@@ -8,13 +12,17 @@ use super::{
 };
 use alloy_primitives::{
     Address, B256,
-    map::{AddressMap, B256Map, HashMap},
+    map::{AddressMap, HashMap},
 };
+use core::hash::{Hash, Hasher};
 use revm::state::Bytecode;
 use std::sync::Arc;
 
+/// Programs that are kept for the next block: some ten times as many as a large one calls.
+const PROGRAMS_MAX: usize = 1 << 12;
+
 /// A code, by its place in a [`Resolver`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct CodeId(u32);
 
 /// A code that was come upon.
@@ -24,37 +32,60 @@ struct Code {
     code: Bytecode,
 }
 
-/// A function of a code, by its selector.
-type Function = (CodeId, Option<[u8; 4]>);
+/// A function of a code.
+#[derive(Debug, PartialEq, Eq)]
+struct Function {
+    code_hash: B256,
+    selector: Option<[u8; 4]>,
+}
+
+impl Hash for Function {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The start of a hash is as good as all of it.
+        let (start, _) = self.code_hash.split_first_chunk().expect("a hash has 32 bytes");
+        state.write_u64(u64::from_ne_bytes(*start));
+        state.write_u32(self.selector.map_or(0, u32::from_ne_bytes));
+    }
+}
+
+/// What is known of a function.
+#[derive(Debug)]
+enum Known {
+    /// Its program, as long as that is current.
+    Program(Arc<Resolved>),
+    /// That there is none in this generation of templates.
+    Nothing { generation: u64 },
+}
 
 /// Codes by address, and programs by code and selector, as far as they have been asked for.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     ids: AddressMap<Option<CodeId>>,
-    ids_by_hash: B256Map<CodeId>,
     codes: Vec<Code>,
-    programs: HashMap<Function, Option<Arc<Resolved>>>,
-    /// The generation of templates that the programs are of.
-    generation: u64,
+    programs: HashMap<Function, Known>,
+    /// When programs are asked for, by the clock of templates.
+    time: u64,
 }
 
 impl Reusable for Resolver {
     fn reset(&mut self) {
         self.ids.clear();
-        self.ids_by_hash.clear();
         self.codes.clear();
-        self.programs.clear();
+        if self.programs.len() > PROGRAMS_MAX {
+            self.programs.clear();
+        }
     }
 }
 
 impl Resolver {
-    /// Forgets programs that were found before a template changed.
-    pub(super) fn keep_up_with(&mut self, templates: &Templates) {
-        let generation = templates.generation();
-        if self.generation != generation {
-            self.generation = generation;
-            self.programs.clear();
-        }
+    /// Says by the clock of templates when programs are asked for from now on.
+    pub(super) const fn set_time(&mut self, time: u64) {
+        self.time = time;
+    }
+
+    /// When programs are asked for.
+    pub(super) const fn time(&self) -> u64 {
+        self.time
     }
 
     /// The code that runs when an account is called, if any does. `load` gives it with its hash.
@@ -66,10 +97,7 @@ impl Resolver {
         if let Some(known) = self.ids.get(&address) {
             return *known;
         }
-        let id = load().and_then(|(hash, code)| match self.ids_by_hash.get(&hash) {
-            Some(known) => Some(*known),
-            None => self.add(hash, code),
-        });
+        let id = load().and_then(|(hash, code)| self.add(hash, code));
         self.ids.insert(address, id);
         id
     }
@@ -78,7 +106,6 @@ impl Resolver {
     pub(super) fn add(&mut self, hash: B256, code: Bytecode) -> Option<CodeId> {
         let id = CodeId(u32::try_from(self.codes.len()).ok()?);
         self.codes.push(Code { hash, code });
-        self.ids_by_hash.insert(hash, id);
         Some(id)
     }
 
@@ -95,10 +122,23 @@ impl Resolver {
         selector: Option<[u8; 4]>,
     ) -> Option<Arc<Resolved>> {
         let Code { hash, code } = &self.codes[id.0 as usize];
-        let resolve = || {
-            let key = templates.key(*hash, code, selector)?;
-            templates.resolve(&key).map(Arc::new)
+        let function = Function { code_hash: *hash, selector };
+        let resolved = match self.programs.get(&function) {
+            Some(Known::Program(resolved)) if resolved.is_current() => Arc::clone(resolved),
+            Some(Known::Nothing { generation }) if *generation == templates.generation() => {
+                return None;
+            }
+            Some(_) | None => {
+                // Read first: what comes to be known from here on is looked for again.
+                let generation = templates.generation();
+                let key = templates.key(*hash, code, selector);
+                let resolved = key.and_then(|key| templates.resolve(&key)).map(Arc::new);
+                let known = resolved.clone().map_or(Known::Nothing { generation }, Known::Program);
+                self.programs.insert(function, known);
+                resolved?
+            }
         };
-        self.programs.entry((id, selector)).or_insert_with(resolve).clone()
+        resolved.standing.note_use(self.time);
+        Some(resolved)
     }
 }

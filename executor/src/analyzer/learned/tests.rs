@@ -411,3 +411,43 @@ fn a_block_is_predicted_where_it_is_contended_by_any_number_of_workers() {
         assert_eq!(predict(4).1, alone);
     }
 }
+
+#[test]
+fn what_has_changed_or_is_gone_is_not_predicted_by_whoever_looked_it_up_before() {
+    let mut chain = Chain::new();
+    let profile = Profile::with_capacity(8 << 10);
+    let learn = |chain: &mut Chain, code: &[u8], word: u64| {
+        chain.deploy(CONTRACT, code);
+        let call = chain.call(CONTRACT, U256::from(word));
+        let changes = chain.execute(&call, true);
+        profile.learn(&chain.env, &call, &changes);
+        call
+    };
+    let state = {
+        let mut before = Chain::new();
+        before.deploy(CONTRACT, &CHOICE);
+        before.state
+    };
+    let (env, source) = (chain.env.clone(), Shared(&state));
+    let mut predictor = profile.predictor(&env, &source);
+    let mut slots = |tx: &TxEnv| predictor.predict(tx).map(|prediction| slots_of(&prediction));
+
+    let to_first = chain.call(CONTRACT, U256::ONE);
+    assert_eq!(slots(&to_first), None);
+    learn(&mut chain, &CHOICE, 1);
+    let first = Some(vec![(CONTRACT, U256::from(1), true)]);
+    assert_eq!(slots(&to_first), first);
+    let to_second = learn(&mut chain, &CHOICE, 0);
+    assert_eq!(slots(&to_second), Some(vec![(CONTRACT, U256::from(2), true)]));
+    assert_eq!(slots(&to_first), first);
+
+    // Others take its place.
+    for size in 1..500 {
+        let before = profile.len();
+        learn(&mut chain, &[&WRITE[..], &vec![0; size]].concat(), 0);
+        if profile.len() <= before {
+            break;
+        }
+    }
+    assert_eq!(slots(&to_first), None);
+}

@@ -6,7 +6,7 @@
 //!
 //! *Must not know*: what branches are about. They are numbers here.
 
-use super::bits::ones;
+use super::{ahead::read, bits::ones};
 
 /// Ways that are told apart.
 const WAYS_MAX: usize = 64;
@@ -68,6 +68,11 @@ impl Ways {
         let branches = ones(ways.iter().fold(0, |all, [passed, _]| all | passed)).map(branch);
         let all = (0..ways.len()).fold(0, |all, at| all | 1_u64 << at);
         Self { branches: branches.collect(), all }
+    }
+
+    /// Reads the branches [ahead](super::ahead) of their use.
+    pub(super) fn read_ahead(&self) {
+        read(&self.branches);
     }
 
     /// The guards that have to be known, as bits.

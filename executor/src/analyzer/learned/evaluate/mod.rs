@@ -196,9 +196,13 @@ impl<'a, V: StateView> Evaluator<'a, V> {
         depth: usize,
     ) -> Option<ByteRun> {
         let program = &*resolved.program;
+        // Little of it is of use to who wants no more than what is contended.
+        if self.extent == Extent::Everything {
+            resolved.read_ahead(self.resolver.time());
+        }
         let here = self.enter(resolved, inputs, id, depth)?;
         if self.walks
-            && (resolved.is_unreliable || self.goes_new_way(here))
+            && (resolved.standing.is_unreliable() || self.goes_new_way(here))
             && let Some(output) = self.walk_instead(inputs, id, depth)
         {
             return Some(output);
