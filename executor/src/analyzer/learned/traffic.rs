@@ -22,7 +22,7 @@ const IN_VAIN_SHARE: u32 = 64;
 const TRIAL_EVERY: u32 = 16;
 
 /// They are none after so many blocks for which one thread was not enough, whatever was foreseen.
-const LOOSE_FROM: u32 = 4;
+const LOOSE_FROM: u32 = 2;
 
 /// Calls of a function, and what became of them.
 #[derive(Debug, Default)]
