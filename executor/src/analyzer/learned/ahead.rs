@@ -2,7 +2,7 @@
 //!
 //! Whoever finds the place of each read in what was read before waits for memory once for each of them.
 //! Reads that do not depend on each other wait together, and whoever comes later finds all of it in the
-//! cache. For the first prediction of a function in a block that saves a tenth of the time.
+//! cache. Of the predictions of a block that begins with cold caches that saves a tenth of the time.
 //!
 //! *Must not know*: what is read.
 

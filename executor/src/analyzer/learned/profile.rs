@@ -45,7 +45,7 @@ pub(super) struct Templates {
     /// Functions that templates are, or were, there for: the sizes of codes, and selectors.
     functions: DashSet<(u32, Option<[u8; 4]>), DefaultHashBuilder>,
     pub(super) shapes: CodeShapes,
-    /// Counts blocks, about: the time by which the least useful template is found.
+    /// Counts those who predict or learn: the time by which the least useful template is found.
     clock: AtomicU64,
     /// Counts changes, so that whoever remembers that there is no template knows when to look again.
     generation: AtomicU64,
@@ -342,7 +342,7 @@ impl Profile {
             let adopted = template.adopt(sample, was_written);
             let guards = self.guards(&template, &sample.inputs, view, surroundings);
             template.learn(adopted, guards.into_iter());
-            self.replace(sample.key, template);
+            self.insert(sample.key, template);
         }
         // Whoever predicts next is in more of a hurry.
         for sample in samples {
@@ -357,7 +357,7 @@ impl Profile {
             if let Some(known) = self.templates.get(key) {
                 let mut template = (*known).clone();
                 template.contend(*sites);
-                self.replace(*key, template);
+                self.insert(*key, template);
             }
         }
     }
@@ -410,34 +410,18 @@ impl Profile {
         self.comparing.earn(gas);
     }
 
-    /// Replaces a template by what has become of it. What was made of it stays, as long as that
-    /// predicts the same: most samples only confirm what is known.
-    fn replace(&self, key: TemplateKey, template: Template) {
-        let program = self.templates.entries.get(&key).and_then(|entry| {
-            let program = entry.program.get().filter(|_| template.predicts_as(&entry.template));
-            program.cloned()
-        });
-        self.insert_made(key, template, program.map_or_else(OnceLock::new, OnceLock::from));
-    }
-
-    /// Puts a template in the place of what is known under its key.
+    /// Puts a template in the place of what is known under its key. What was made of that stays, as
+    /// long as it predicts the same: most samples only confirm what is known.
     fn insert(&self, key: TemplateKey, template: Template) {
-        self.insert_made(key, template, OnceLock::new());
-    }
-
-    fn insert_made(
-        &self,
-        key: TemplateKey,
-        template: Template,
-        program: OnceLock<Option<Arc<Program>>>,
-    ) {
         let size = template.size();
         let known = self.templates.entries.get(&key).map(|entry| {
+            let program = entry.program.get().filter(|_| template.predicts_as(&entry.template));
             let predicts_as_before =
-                program.get().is_some() && entry.template.contended() == template.contended();
-            (Arc::clone(&entry.standing), predicts_as_before)
+                program.is_some() && template.contended() == entry.template.contended();
+            let program = program.cloned().map_or_else(OnceLock::new, OnceLock::from);
+            (program, Arc::clone(&entry.standing), predicts_as_before)
         });
-        let (standing, predicts_as_before) = known.unwrap_or_default();
+        let (program, standing, predicts_as_before) = known.unwrap_or_default();
         standing.note_use(self.templates.time());
         standing.renew(template.samples());
         let template = Arc::new(template);
