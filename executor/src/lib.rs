@@ -88,8 +88,9 @@
 //! # Errors and panics
 //!
 //! [`ExecutionError`] tells an invalid block, a failing state source and a broken invariant apart,
-//! and names the transaction; that the caller has cancelled the execution is none of them. A worker that panics becomes [`ExecutionError::Internal`], and the
-//! executor stays usable; a panic in the caller's own sink or observer goes on to the caller.
+//! and names the transaction; that the caller has cancelled the execution is none of them. A worker
+//! that panics becomes [`ExecutionError::Internal`], and the executor stays usable; a panic in the
+//! caller's own sink or observer goes on to the caller.
 //!
 //! # Observability
 //!
@@ -97,8 +98,8 @@
 //!
 //! - [`tracing`](https://docs.rs/tracing) spans on the calling thread, at level `DEBUG`: `block`
 //!   (target `multilane::block`; fields `door`, the method, `number`, `transactions`) and in it
-//!   `plan`, `execute`, `finish` and `inspect` (target `multilane::stage`); at a block's end an event
-//!   `executed` (target `multilane::block`) with mode, executions, conflicts, lanes and times.
+//!   `plan`, `execute`, `finish`, `learn` and `inspect` (target `multilane::stage`); at a block's end
+//!   an event `executed` (target `multilane::block`) with mode, executions, conflicts, lanes and times.
 //! - With the feature `metrics`, counters and histograms of the
 //!   [`metrics`](https://docs.rs/metrics) facade; `describe_metrics` lists them.
 //!

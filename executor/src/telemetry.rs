@@ -41,6 +41,8 @@ pub(crate) enum Stage {
     Execute,
     /// From there to the output.
     Finish,
+    /// Learning from the block, within the finish or behind the execution.
+    Learn,
     /// Running a user's inspector over the executed transactions.
     Inspect,
 }
@@ -52,6 +54,7 @@ impl Stage {
             Self::Plan => debug_span!(target: STAGE, "plan"),
             Self::Execute => debug_span!(target: STAGE, "execute"),
             Self::Finish => debug_span!(target: STAGE, "finish"),
+            Self::Learn => debug_span!(target: STAGE, "learn"),
             Self::Inspect => debug_span!(target: STAGE, "inspect"),
         };
         RunningStage { _span: span.entered(), start: Instant::now() }
@@ -85,6 +88,7 @@ pub(crate) fn executed(stats: &ExecutionStats) {
         plan_us = micros(stats.plan_time),
         execution_us = micros(stats.execution_time),
         finish_us = micros(stats.finish_time),
+        learn_us = micros(stats.learn_time),
         "executed"
     );
     #[cfg(feature = "metrics")]

@@ -1,7 +1,7 @@
 //! What observers hear of a block: spans and an event by `tracing`, and, with the feature
 //! `metrics`, figures that are those of the returned statistics.
 
-use multilane::{ExecutionStats, ExecutorConfig, ParallelExecutor, Shared};
+use multilane::{ExecutionStats, ExecutorConfig, ParallelExecutor, Shared, analyzer::Profile};
 use multilane_fixtures::workload::{Workload, WorkloadSettings};
 use std::{
     fmt,
@@ -23,13 +23,22 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A block on three workers.
 fn execute() -> ExecutionStats {
+    execute_by(|config| ParallelExecutor::new(config).unwrap())
+}
+
+/// The same, by an executor that learns from it.
+fn execute_and_learn() -> ExecutionStats {
+    let profile = Arc::new(Profile::new());
+    execute_by(|config| ParallelExecutor::new(config).unwrap().with_profile(profile))
+}
+
+fn execute_by(executor: impl FnOnce(ExecutorConfig) -> ParallelExecutor) -> ExecutionStats {
     let mut settings = WorkloadSettings::default();
     settings.transactions = Some(400);
     let workload = Workload::by_name("mint").unwrap().generate(&settings).unwrap();
     let config = ExecutorConfig::new().with_threads(3).with_allow_sequential(false);
-    let executor = ParallelExecutor::new(config).unwrap();
     let source = Shared(&workload.prestate);
-    executor.execute_block(&workload.chain, &workload.block, &source).unwrap().1
+    executor(config).execute_block(&workload.chain, &workload.block, &source).unwrap().1
 }
 
 /// Notes what it is told, one line each.
@@ -118,6 +127,22 @@ fn a_subscriber_sees_the_block_and_its_stages() {
     assert_eq!(stats.conflict_kinds.total(), stats.conflicts);
 }
 
+#[test]
+fn a_subscriber_sees_what_it_takes_to_learn() {
+    let _alone = alone();
+    let notes = Notes::default();
+    let stats = tracing::subscriber::with_default(notes.clone(), execute_and_learn);
+    let notes = notes.0.lock().unwrap();
+    let stages: Vec<_> =
+        notes.iter().filter_map(|line| line.strip_prefix("multilane::stage ")).collect();
+    assert_eq!(stages, ["plan", "execute", "finish", "learn"]);
+    // It is a part of the finish, which ends after it.
+    assert!(!stats.learn_time.is_zero() && stats.learn_time < stats.finish_time);
+    let [.., event, _] = &notes[..] else { panic!("{notes:?}") };
+    let phrase = format!("learn_us={}", stats.learn_time.as_micros());
+    assert!(event.contains(&phrase), "{phrase} is not in {event}");
+}
+
 #[cfg(feature = "metrics")]
 #[test]
 fn a_recorder_gets_the_figures_of_the_statistics() {
@@ -129,7 +154,7 @@ fn a_recorder_gets_the_figures_of_the_statistics() {
     let snapshotter = recorder.snapshotter();
     let stats = metrics::with_local_recorder(&recorder, || {
         multilane::describe_metrics();
-        execute()
+        execute_and_learn()
     });
     let figures: BTreeMap<String, Vec<f64>> = snapshotter
         .snapshot()
@@ -166,6 +191,7 @@ fn a_recorder_gets_the_figures_of_the_statistics() {
         ("multilane_stage_seconds stage=plan", stats.plan_time.as_secs_f64()),
         ("multilane_stage_seconds stage=execute", stats.execution_time.as_secs_f64()),
         ("multilane_stage_seconds stage=finish", stats.finish_time.as_secs_f64()),
+        ("multilane_stage_seconds stage=learn", stats.learn_time.as_secs_f64()),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), vec![value]));
     assert_eq!(figures, BTreeMap::from(expected));

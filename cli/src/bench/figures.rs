@@ -31,7 +31,8 @@ pub(crate) struct Figures {
     pub(crate) limit: Option<Duration>,
     /// Only where the engine learns: how many times faster it is than the one that does not.
     pub(crate) speedup_plain: Option<Paired>,
-    /// How the parallel engine went about the block in its median run.
+    /// How the parallel engine went about the block in its median run; what planning and learning
+    /// took are medians over its runs.
     pub(crate) stats: ExecutionStats,
 }
 

@@ -92,13 +92,24 @@ pub(crate) fn rounds<R, E>(
 
 type Run = Metered<Option<ExecutionStats>>;
 
-/// The medians of the runs of one arm, its peak of memory, and the statistics of its median run.
+/// The medians of the runs of one arm, its peak of memory, and the statistics of its median run, in
+/// which the times of planning and learning are medians as well: they are small, and to compare them
+/// takes more than one run.
 fn cost(runs: Vec<Run>) -> Option<(Cost, Option<ExecutionStats>)> {
     let mut cpu: Vec<_> = Vec::with_capacity(runs.len());
     cpu.extend(runs.iter().filter_map(|run| run.cpu).map(|time| Timed { time, value: () }));
     let peak_bytes = runs.iter().filter_map(|run| run.peak_bytes).max();
+    let of_stage = |time: fn(&ExecutionStats) -> Duration| {
+        let stats = runs.iter().filter_map(|run| run.value.as_ref());
+        let times = stats.map(|stats| Timed { time: time(stats), value: () });
+        median(times.collect()).map(|run| run.time)
+    };
+    let (plan, learn) = (of_stage(|stats| stats.plan_time), of_stage(|stats| stats.learn_time));
     let times = runs.into_iter().map(|run| Timed { time: run.time, value: run.value });
-    let middle = median(times.collect())?;
+    let mut middle = median(times.collect())?;
+    if let (Some(stats), Some(plan), Some(learn)) = (&mut middle.value, plan, learn) {
+        (stats.plan_time, stats.learn_time) = (plan, learn);
+    }
     let cpu = median(cpu).map(|run| run.time);
     Some((Cost { time: middle.time, cpu, peak_bytes }, middle.value))
 }

@@ -25,7 +25,7 @@ const STAGE_SECONDS: &str = "multilane_stage_seconds";
 /// | `multilane_conflicts_total` | counter | `kind`: `account`, `slot`, `error` | first results that did not survive validation, by what did not stand |
 /// | `multilane_lanes` | histogram | | lanes of the plan; nothing where a block was not planned |
 /// | `multilane_critical_path_gas` | histogram | | predicted gas on the heaviest chain; likewise |
-/// | `multilane_stage_seconds` | histogram | `stage`: `plan`, `execute`, `finish` | time of each stage of a block, in seconds |
+/// | `multilane_stage_seconds` | histogram | `stage`: `plan`, `execute`, `finish`, and with a profile `learn`, which is a part of `finish` where there is one | time of each stage of a block, in seconds |
 pub fn describe_metrics() {
     describe_counter!(BLOCKS, Unit::Count, "Blocks executed, by mode");
     describe_counter!(TRANSACTIONS, Unit::Count, "Transactions in executed blocks");
@@ -64,5 +64,8 @@ pub(super) fn record(stats: &ExecutionStats) {
         ("finish", stats.finish_time),
     ] {
         histogram!(STAGE_SECONDS, "stage" => stage).record(time);
+    }
+    if !stats.learn_time.is_zero() {
+        histogram!(STAGE_SECONDS, "stage" => "learn").record(stats.learn_time);
     }
 }

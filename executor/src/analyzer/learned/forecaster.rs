@@ -28,8 +28,6 @@ pub struct LearnedPrediction {
     pub known_calls: usize,
     /// Inner calls that no template is known for.
     pub unknown_calls: usize,
-    /// Samples that the template of the called function was made from.
-    pub samples: u32,
     pub(super) key: TemplateKey,
     /// Whether the template has not proved itself yet, or was wrong lately.
     pub(super) is_doubted: bool,
@@ -102,7 +100,6 @@ impl<'a, V: StateView> Forecaster<'a, V> {
             accesses: Vec::new(),
             known_calls: 0,
             unknown_calls: 0,
-            samples: resolved.standing.samples(),
             key: resolved.key,
             is_doubted: resolved.standing.is_doubted(),
             is_walked: false,

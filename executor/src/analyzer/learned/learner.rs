@@ -15,7 +15,8 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    analyzer::function_of, parallel_map::parallel_map_with, source::StateSource, workers::Workers,
+    analyzer::function_of, parallel_map::parallel_map_with, source::StateSource, telemetry::Stage,
+    workers::Workers,
 };
 use alloy_evm::EvmEnv;
 use revm::{
@@ -34,7 +35,7 @@ use std::{
     ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Transactions with the same call that are studied in one block.
@@ -144,11 +145,11 @@ impl<'a> Learner<'a> {
         source: &S,
         contention: &Contention<'_>,
     ) -> Duration {
-        let start = Instant::now();
+        let stage = Stage::Learn.enter();
         self.profile.earn(self.gas);
         self.take_lessons(workers);
         if contention.rewrites.is_empty() && self.predictions.learned.is_empty() {
-            return start.elapsed();
+            return stage.elapsed();
         }
         let Self { profile, env, transactions, part, predictions, gas, .. } = self;
         let block = contention::Block {
@@ -163,7 +164,7 @@ impl<'a> Learner<'a> {
         guarded(|| {
             block.contend(&mut profile.predictor(env, source), || profile.comparing.take(cost));
         });
-        start.elapsed()
+        stage.elapsed()
     }
 
     /// Compares what was studied with the templates. Where they differ the transaction is repeated,

@@ -423,7 +423,7 @@ impl Profile {
         });
         let (program, standing, predicts_as_before) = known.unwrap_or_default();
         standing.note_use(self.templates.time());
-        standing.renew(template.samples());
+        standing.renew();
         let template = Arc::new(template);
         let entry = Entry { template, program, standing: Arc::clone(&standing), size };
         let before = self.templates.entries.insert(key, entry).map_or(0, |before| before.size);

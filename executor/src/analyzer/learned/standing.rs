@@ -21,8 +21,6 @@ pub(super) struct Standing {
     used: AtomicU64,
     /// Counts the templates that predicted something else than the one before.
     version: AtomicU32,
-    /// Samples that the template was made from.
-    samples: AtomicU32,
     /// Share of the predicted slots that were accessed, the latest predictions counting most, in
     /// parts of [`PRECISION_ONE`].
     precision: AtomicU32,
@@ -37,7 +35,6 @@ impl Default for Standing {
         Self {
             used: AtomicU64::default(),
             version: AtomicU32::default(),
-            samples: AtomicU32::default(),
             precision: AtomicU32::new(PRECISION_ONE),
             confirmed: AtomicU32::default(),
             traffic: Traffic::default(),
@@ -46,9 +43,8 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// Notes that the template has become another one, made from so many samples.
-    pub(super) fn renew(&self, samples: u32) {
-        self.samples.store(samples, Ordering::Relaxed);
+    /// Notes that the template has become another one.
+    pub(super) fn renew(&self) {
         self.confirmed.store(0, Ordering::Relaxed);
     }
 
@@ -73,11 +69,6 @@ impl Standing {
     /// When the function was last asked for.
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
-    }
-
-    /// Samples that the template was made from.
-    pub(super) fn samples(&self) -> u32 {
-        self.samples.load(Ordering::Relaxed)
     }
 
     /// Notes that a prediction was right in everything.
@@ -127,8 +118,8 @@ mod tests {
         assert!(standing.is_unreliable());
         (0..8).for_each(|_| standing.rate(10, 10));
         assert!(!standing.is_doubted());
-        standing.renew(7);
-        assert!(standing.is_doubted() && standing.samples() == 7);
+        standing.renew();
+        assert!(standing.is_doubted());
     }
 
     #[test]

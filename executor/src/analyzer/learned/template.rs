@@ -226,11 +226,6 @@ impl Template {
         self.contended |= sites;
     }
 
-    /// Samples merged so far.
-    pub(super) fn samples(&self) -> u32 {
-        self.samples
-    }
-
     /// Roughly the memory that the template takes, in bytes.
     pub(super) fn size(&self) -> usize {
         // Nodes are kept twice, in the list and in its index.

@@ -20,6 +20,9 @@ const LOOSE_SHARE: u32 = 4;
 const IN_VAIN_SHARE: u32 = 64;
 /// In one block in so many the opposite is tried of what seems to be worth it.
 const TRIAL_EVERY: u32 = 16;
+/// After so many blocks a first impression is put to the test. What was in vain in one block alone may
+/// have been an accident, and nothing is in vain any more where it is foreseen.
+const FIRST_TRIAL: u32 = 3;
 
 /// They are none after so many blocks for which one thread was not enough, whatever was foreseen.
 const LOOSE_FROM: u32 = 2;
@@ -65,8 +68,10 @@ impl Traffic {
 
     /// Whether it is worth it to foresee where calls meet, as far as is known.
     pub(super) fn is_worth_foreseeing(&self) -> bool {
-        let is_trial = self.blocks.load(Ordering::Relaxed) % TRIAL_EVERY == TRIAL_EVERY - 1;
-        self.is_dense() && (self.was_missed() || self.may_be_chain()) != is_trial
+        let blocks = self.blocks.load(Ordering::Relaxed);
+        let is_trial = blocks % TRIAL_EVERY == TRIAL_EVERY - 1;
+        let was_missed = blocks != FIRST_TRIAL && self.was_missed();
+        self.is_dense() && (was_missed || self.may_be_chain()) != is_trial
     }
 
     /// Whether executions were in vain where nothing was foreseen; also if nobody has tried.
@@ -169,7 +174,8 @@ mod tests {
                 traffic.note(100, 50);
                 traffic.is_worth_foreseeing()
             });
-            assert_eq!(worth.count() as u32, if in_vain == 0 { 2 } else { 2 * TRIAL_EVERY - 2 });
+            // What seems to be worth it is doubted once more, early.
+            assert_eq!(worth.count() as u32, if in_vain == 0 { 2 } else { 2 * TRIAL_EVERY - 3 });
         }
     }
 }
