@@ -418,7 +418,7 @@ pub(crate) fn plan<S: StateSource>(
         }
         Foresight::Analyzer(profile) => {
             let analyzer = Analyzer::new(transactions, balances_commute);
-            match profile.filter(|profile| !profile.is_empty()) {
+            match profile.filter(|profile| profile.is_of_use()) {
                 Some(profile) => {
                     let predict = |at, tx: &_, contended: Option<&_>| match contended {
                         Some(contended) => analyzer.predict_with(TxIndex::new(at), tx, contended),

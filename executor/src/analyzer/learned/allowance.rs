@@ -35,6 +35,12 @@ impl Allowance {
         self.gas.load(Ordering::Relaxed) > 0
     }
 
+    /// How many things of so much gas each may be done with what is left. The last one may overdraw.
+    pub(super) fn pays_for(&self, gas: i64) -> usize {
+        let left = self.gas.load(Ordering::Relaxed).max(0);
+        usize::try_from(left.unsigned_abs().div_ceil(gas.unsigned_abs())).unwrap_or(usize::MAX)
+    }
+
     /// Takes gas, if there is any left; the last taker may overdraw.
     pub(super) fn take(&self, gas: u64) -> bool {
         let gas = i64::try_from(gas).unwrap_or(i64::MAX);

@@ -12,6 +12,7 @@ use super::{
     forecaster::{Forecaster, LearnedPrediction},
     memo::Memo,
     profile::Profile,
+    selection::Selected,
     view::SourceView,
 };
 use crate::{parallel_map::parallel_map_with, source::StateSource, workers::Workers};
@@ -26,8 +27,9 @@ use std::{
 const PARALLEL_FROM: usize = 512;
 
 impl Profile {
-    /// Predicts at which contended slots a block's transactions meet. `make` makes of each
-    /// prediction what is wanted, given the transaction's position. What comes out is in block order.
+    /// Predicts at which contended slots a block's transactions meet, of those that call a function
+    /// that is worth foreseeing. `make` makes of each prediction what is wanted, given the
+    /// transaction's position. What comes out is in block order.
     pub(crate) fn predict_block<S: StateSource, P: Default + Send>(
         &self,
         (env, source): (&EvmEnv, &S),
@@ -35,7 +37,9 @@ impl Profile {
         workers: Workers<'_>,
         make: impl Fn(usize, &TxEnv, Option<&LearnedPrediction>) -> P + Sync,
     ) -> (Vec<P>, Vec<Option<Arc<LearnedPrediction>>>) {
+        let selected = self.templates.selected();
         let oracle = || Oracle {
+            selected: &selected,
             forecaster: Forecaster::new(self, env, SourceView::new(source, &self.pools.slots)),
             memo: Memo::default(),
         };
@@ -54,6 +58,7 @@ impl Profile {
 
 /// Predicts one transaction of a block after the other.
 struct Oracle<'a, S: StateSource> {
+    selected: &'a Selected,
     forecaster: Forecaster<'a, SourceView<'a, S>>,
     memo: Memo<Option<Arc<LearnedPrediction>>>,
 }
@@ -61,7 +66,7 @@ struct Oracle<'a, S: StateSource> {
 impl<S: StateSource> Oracle<'_, S> {
     fn predict(&mut self, tx: &TxEnv) -> Option<Arc<LearnedPrediction>> {
         // Whoever only pays calls nothing that has been learned.
-        if tx.data.is_empty() {
+        if tx.data.is_empty() || !self.selected.contains(tx.data.first_chunk().copied()) {
             return None;
         }
         if let Some(known) = self.memo.recall(tx) {

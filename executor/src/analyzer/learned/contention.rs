@@ -214,9 +214,10 @@ impl Block<'_> {
             traffic.note(all, in_the_way);
             if are_foreseen {
                 traffic.note_foreseen(on_one_thread);
-            } else if !on_one_thread {
-                traffic.note_unforeseen(all, in_vain);
+            } else {
+                traffic.note_unforeseen(all, (!on_one_thread).then_some(in_vain));
             }
+            predictor.profile().templates.reconsider(&key);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     forecaster::{Forecaster, LearnedPrediction},
     profile::Profile,
     record::Sample,
-    replay::{StateBefore, replay},
+    replay::{StateBefore, called_code, replay},
     verdict::Verdict,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     workers::Workers,
 };
 use alloy_evm::EvmEnv;
+use alloy_primitives::U256;
 use revm::{
     context::TxEnv,
     context_interface::{
@@ -40,6 +41,8 @@ use std::{
 
 /// Transactions with the same call that are studied in one block.
 const STUDIED_PER_FUNCTION: usize = 128;
+/// What a transaction that is studied uses, about, in gas.
+const STUDIED_GAS: i64 = 50_000;
 /// How many lessons on the same call are taken, one at a time.
 const ROUNDS_MAX: usize = 16;
 /// Transactions that are compared with the same template, if it has not proved itself.
@@ -60,13 +63,17 @@ pub(crate) struct BlockPredictions {
     pub(crate) foreseen: Vec<Foreseen>,
 }
 
+/// The code that is called, by its hash, and the function.
+type CalledFunction = (B256, Option<[u8; 4]>);
+
 /// A transaction of which the changes are known.
 #[derive(Debug)]
 struct Studied {
     index: usize,
     gas: u64,
-    /// The code that is called, by its hash, and the function.
-    function: (B256, Option<[u8; 4]>),
+    function: CalledFunction,
+    /// Whether there is a template for it.
+    is_known: bool,
     changes: EvmState,
 }
 
@@ -82,6 +89,8 @@ pub(crate) struct Learner<'a> {
     /// Whether a transaction is to be studied.
     chosen: Box<[bool]>,
     studied: Vec<Studied>,
+    /// How many of them have a template that has not proved itself.
+    doubted: HashMap<CalledFunction, usize>,
     /// Gas of all transactions.
     gas: u64,
 }
@@ -94,8 +103,13 @@ impl<'a> Learner<'a> {
         predictions: BlockPredictions,
     ) -> Self {
         let part = excerpt(env.block_env.number, transactions.len());
-        let chosen = chosen(transactions, part.clone(), &predictions.learned);
-        Self { profile, env, transactions, part, predictions, chosen, studied: Vec::new(), gas: 0 }
+        let most = profile.reviews.pays_for(STUDIED_GAS);
+        // Elsewhere in each block.
+        let first = (env.block_env.number % U256::from(part.len().max(1))).to::<usize>();
+        let order = (part.start + first..part.end).chain(part.start..part.start + first);
+        let chosen = chosen(transactions, order, most, &predictions.learned);
+        let (studied, doubted) = (Vec::new(), HashMap::default());
+        Self { profile, env, transactions, part, predictions, chosen, studied, doubted, gas: 0 }
     }
 
     /// The transactions whose changes are to be kept, for [`consider`](Self::consider) to look at.
@@ -130,12 +144,24 @@ impl<'a> Learner<'a> {
 
     fn study(&mut self, index: usize, gas: u64, changes: EvmState) {
         let Some(tx) = self.transactions.get(index) else { return };
-        let called = tx.kind().into_to().and_then(|to| changes.get(&to));
-        let Some(called) = called.filter(|account| !account.info.is_empty_code_hash()) else {
-            return;
+        let Some(to) = tx.kind().into_to() else { return };
+        let Some((code_hash, code)) = called_code(&changes, to) else { return };
+        let selector = tx.input().first_chunk().copied();
+        let function = (code_hash, selector);
+        let standing = self.profile.standing(code_hash, code, selector);
+        let is_wanted = match &standing {
+            Some(standing) if standing.is_doubted() => {
+                let doubted = self.doubted.entry(function).or_default();
+                *doubted += 1;
+                *doubted <= REVIEWED_PER_FUNCTION
+            }
+            Some(_) => index.is_multiple_of(REVIEWED_SHARE),
+            None => true,
         };
-        let function = (called.info.code_hash, tx.input().first_chunk().copied());
-        self.studied.push(Studied { index, gas, function, changes });
+        if is_wanted {
+            let is_known = standing.is_some();
+            self.studied.push(Studied { index, gas, function, is_known, changes });
+        }
     }
 
     /// Learns from the block as long as the allowance lasts. Gives the time that it took.
@@ -173,10 +199,8 @@ impl<'a> Learner<'a> {
     /// One lesson on a function is taken at a time: many others are none after that, and those that
     /// are left teach more.
     fn take_lessons(&self, workers: Workers<'_>) {
-        let is_known = |studied: &&Studied| {
-            self.predictions.learned.get(studied.index).is_some_and(Option::is_some)
-        };
-        let (known, mut open): (Vec<_>, Vec<_>) = self.studied.iter().partition(is_known);
+        let (known, mut open): (Vec<_>, Vec<_>) =
+            self.studied.iter().partition(|studied| studied.is_known);
         open.extend(self.review(workers, &known));
         for _ in 0..ROUNDS_MAX {
             let mut taken: HashSet<_> = HashSet::default();
@@ -224,32 +248,31 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// The transactions of a part of the block to study: of each function some without a template, or
-/// with one that is new or has been wrong. Of the others a few, to notice when that changes.
+/// The transactions to study, `most` of them at most: of each function some, unless its template is
+/// known to have proved itself. Of the others a few, to notice when that changes.
 fn chosen(
     transactions: &[TxEnv],
-    part: Range<usize>,
+    order: impl Iterator<Item = usize>,
+    most: usize,
     predictions: &[Option<Arc<LearnedPrediction>>],
 ) -> Box<[bool]> {
-    let mut unknown: HashMap<_, usize> = HashMap::default();
-    let mut doubted: HashMap<_, usize> = HashMap::default();
-    let mut is_chosen = |index: usize| {
-        let tx = &transactions[index];
+    let mut by_function: HashMap<_, usize> = HashMap::default();
+    let is_chosen = |index: &usize| {
+        let tx = &transactions[*index];
         if tx.input().is_empty() || matches!(tx.kind(), TxKind::Create) {
             return false;
         }
-        let (count, most) = match predictions.get(index).and_then(Option::as_ref) {
-            Some(known) if !known.is_doubted => return index.is_multiple_of(REVIEWED_SHARE),
-            Some(known) => (doubted.entry(known.key).or_default(), REVIEWED_PER_FUNCTION),
-            None => (unknown.entry(function_of(tx)).or_default(), STUDIED_PER_FUNCTION),
-        };
+        if let Some(known) = predictions.get(*index).and_then(Option::as_ref)
+            && !known.is_doubted
+        {
+            return index.is_multiple_of(REVIEWED_SHARE);
+        }
+        let count = by_function.entry(function_of(tx)).or_default();
         *count += 1;
-        *count <= most
+        *count <= STUDIED_PER_FUNCTION
     };
     let mut chosen = vec![false; transactions.len()];
-    for index in part {
-        chosen[index] = is_chosen(index);
-    }
+    order.filter(is_chosen).take(most).for_each(|index| chosen[index] = true);
     chosen.into()
 }
 

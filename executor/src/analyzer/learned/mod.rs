@@ -45,6 +45,7 @@ mod program;
 mod record;
 mod replay;
 mod resolver;
+mod selection;
 mod standing;
 mod template;
 mod traffic;

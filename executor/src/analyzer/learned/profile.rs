@@ -19,6 +19,7 @@ use super::{
     program::Program,
     record::{FrameInputs, Sample},
     resolver::Resolver,
+    selection::{Selected, Selection},
     standing::Standing,
     template::{Template, TemplateKey},
     verdict::Verdict,
@@ -45,6 +46,8 @@ pub(super) struct Templates {
     /// Functions that templates are, or were, there for: the sizes of codes, and selectors.
     functions: DashSet<(u32, Option<[u8; 4]>), DefaultHashBuilder>,
     pub(super) shapes: CodeShapes,
+    /// The functions that are worth foreseeing.
+    selection: Selection,
     /// Counts those who predict or learn: the time by which the least useful template is found.
     clock: AtomicU64,
     /// Counts changes, so that whoever remembers that there is no template knows when to look again.
@@ -90,6 +93,11 @@ struct Entry {
 }
 
 impl Entry {
+    /// Whether transactions that call the function meet where that can be known, and it pays to know.
+    fn is_worth_foreseeing(&self) -> bool {
+        self.template.contended() != 0 && self.standing.traffic.is_worth_foreseeing()
+    }
+
     /// The program. `None` if there can be none.
     fn program(&self) -> Option<&Arc<Program>> {
         let make = || compile(&self.template, Scope::Prediction).map(Arc::new);
@@ -149,6 +157,18 @@ impl Templates {
         })
     }
 
+    /// Finds out anew whether a function is worth foreseeing.
+    pub(super) fn reconsider(&self, key: &TemplateKey) {
+        if let Some(entry) = self.entries.get(key) {
+            self.selection.set(key.selector, &entry.standing.selected, entry.is_worth_foreseeing());
+        }
+    }
+
+    /// The functions that are worth foreseeing, by selector.
+    pub(super) fn selected(&self) -> Selected {
+        self.selection.get()
+    }
+
     /// How a function's templates have fared.
     pub(super) fn standing(&self, key: &TemplateKey) -> Option<Arc<Standing>> {
         self.entries.get(key).map(|entry| Arc::clone(&entry.standing))
@@ -200,18 +220,18 @@ pub struct Profile {
 
 /// Memory for templates, in bytes, unless set otherwise.
 const BYTES_MAX: usize = 64 << 20;
-// Together, learning takes 2 % of the time of sequential execution at most, once what is paid in
-// advance is spent.
+// Together, learning takes 0.5 % of the time of sequential execution at most, once what is paid in
+// advance is spent: on several threads that is a larger share of what is left.
 
 /// Gas that blocks use for one unit of gas to review with. A review takes half as long as the
 /// execution at most.
-const REVIEW_SHARE: u64 = 64;
+const REVIEW_SHARE: u64 = 256;
 /// Gas that blocks use for one unit of gas to learn with. A lesson takes about ten times as long as
 /// the execution that it repeats.
-const LESSON_SHARE: u64 = 2048;
+const LESSON_SHARE: u64 = 8192;
 /// The same for walks, and for predictions of pairs of transactions, which cost about one execution.
 const WALKING_SHARE: u64 = 512;
-const COMPARING_SHARE: u64 = 256;
+const COMPARING_SHARE: u64 = 1024;
 /// Gas for each of these in advance, from which the first blocks are learned. Reviews, of which there
 /// are most, have more.
 const ADVANCE: i64 = 8_000_000;
@@ -280,6 +300,11 @@ impl Profile {
         Ok(())
     }
 
+    /// Whether there is anything to foresee of a block that is to be executed.
+    pub(crate) fn is_of_use(&self) -> bool {
+        !self.templates.selected().is_empty()
+    }
+
     /// A predictor for one block: its environment, and the state before it.
     pub fn predictor<'a, S: StateSource>(
         &'a self,
@@ -305,6 +330,16 @@ impl Profile {
     /// [`learn`](Self::learn) from it.
     pub fn review(&self, prediction: Option<&LearnedPrediction>, changes: &EvmState) -> bool {
         self.take_verdict(prediction.map(|prediction| Verdict::of(prediction, changes)).as_ref())
+    }
+
+    /// How the templates of a code's function have fared, if there is one.
+    pub(super) fn standing(
+        &self,
+        code_hash: B256,
+        code: &Bytecode,
+        selector: Option<[u8; 4]>,
+    ) -> Option<Arc<Standing>> {
+        self.templates.standing(&self.templates.key(code_hash, code, selector)?)
     }
 
     /// Notes what came of a prediction, if there was one. Whether there is something to learn.
@@ -431,6 +466,7 @@ impl Profile {
             // From here on everybody finds the new one.
             standing.supersede();
         }
+        self.templates.reconsider(&key);
         self.templates.functions.insert((key.size, key.selector));
         self.templates.generation.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
@@ -456,6 +492,7 @@ impl Profile {
             }
             if let Some((_, entry)) = self.templates.entries.remove(&key) {
                 entry.standing.supersede();
+                self.templates.selection.set(key.selector, &entry.standing.selected, false);
                 self.bytes.fetch_sub(entry.size, Ordering::Relaxed);
             }
         }

@@ -54,6 +54,20 @@ impl<'a> StateBefore<'a> {
     }
 }
 
+/// The code that runs when an account is called, with its hash, as the finalized changes of a
+/// transaction that called it tell.
+pub(super) fn called_code(changes: &EvmState, to: Address) -> Option<(B256, &Bytecode)> {
+    let code_of = |address| {
+        let info = &changes.get(address)?.info;
+        (!info.is_empty_code_hash()).then_some((info.code_hash, info.code.as_ref()?))
+    };
+    let (hash, code) = code_of(&to)?;
+    match code.eip7702_address() {
+        Some(delegate) => code_of(&delegate),
+        None => Some((hash, code)),
+    }
+}
+
 impl StateView for StateBefore<'_> {
     fn code(&mut self, address: Address) -> Option<(B256, Bytecode)> {
         let code_of = |address| {

@@ -4,7 +4,7 @@
 //!
 //! *Must not know*: what templates are.
 
-use super::traffic::Traffic;
+use super::{selection::Mark, traffic::Traffic};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Right predictions from which on a template counts as proven.
@@ -28,6 +28,8 @@ pub(super) struct Standing {
     confirmed: AtomicU32,
     /// How often transactions that call the function get in each other's way.
     pub(super) traffic: Traffic,
+    /// Whether it is worth foreseeing.
+    pub(super) selected: Mark,
 }
 
 impl Default for Standing {
@@ -38,6 +40,7 @@ impl Default for Standing {
             precision: AtomicU32::new(PRECISION_ONE),
             confirmed: AtomicU32::default(),
             traffic: Traffic::default(),
+            selected: Mark::default(),
         }
     }
 }

@@ -387,20 +387,24 @@ fn a_block_is_predicted_where_it_is_contended_by_any_number_of_workers() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     let predict = |threads| {
         let workers = Workers::for_this_thread(&pool, threads);
-        let position = |at, _: &TxEnv, learned: Option<&LearnedPrediction>| {
-            assert!(learned.is_some());
-            at
-        };
+        let position = |at, _: &TxEnv, _: Option<&LearnedPrediction>| at;
         chain.profile.predict_block((&chain.env, &source), &block, workers, position)
     };
-    let (_, uncontended) = predict(1);
-    assert!(uncontended.iter().flatten().all(|prediction| prediction.accesses.is_empty()));
+    // Nobody is asked what nobody has contended for.
+    assert!(!chain.profile.is_of_use());
+    assert!(predict(1).1.iter().all(Option::is_none));
 
     let slot = |at: usize| mapping(U256::from(at % 7), 7);
-    let paths =
-        chain.profile.predictor(&chain.env, &source).paths(&block[3], &[(CONTRACT, slot(3))]);
+    let mut predictor = chain.profile.predictor(&chain.env, &source);
+    let paths = predictor.paths(&block[3], &[(CONTRACT, slot(3))]);
     assert!(!paths.is_empty());
     paths.iter().for_each(|(_, path)| chain.profile.contend(path));
+    // As long as nothing was in vain, that is of no use.
+    assert!(!chain.profile.is_of_use());
+    let key = predictor.key(&block[3]).unwrap();
+    chain.profile.templates.standing(&key).unwrap().traffic.note_unforeseen(300, Some(100));
+    chain.profile.templates.reconsider(&key);
+    assert!(chain.profile.is_of_use());
     let (positions, alone) = predict(1);
     assert!(positions.into_iter().eq(0..300));
     for (at, prediction) in alone.iter().enumerate() {

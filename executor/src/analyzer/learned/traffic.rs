@@ -4,7 +4,7 @@
 //! executions turned out to be in vain that nothing was foreseen of, or where what was foreseen
 //! showed that one thread is enough. Now and then the opposite is tried, as blocks change.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// Calls from which on a share of them counts.
 const CALLS_MIN: u32 = 16;
@@ -19,13 +19,14 @@ const LOOSE_SHARE: u32 = 4;
 /// It costs too much to foresee nothing if one call in so many is in vain, or makes another one so.
 const IN_VAIN_SHARE: u32 = 64;
 /// In one block in so many the opposite is tried of what seems to be worth it.
-const TRIAL_EVERY: u32 = 16;
-/// After so many blocks a first impression is put to the test. What was in vain in one block alone may
-/// have been an accident, and nothing is in vain any more where it is foreseen.
-const FIRST_TRIAL: u32 = 3;
+const TRIAL_EVERY: u16 = 16;
+/// That something was in vain may have been an accident, and nothing is in vain any more where it is
+/// foreseen. So that is tried first after so many blocks; each time that it is found to be true the
+/// next trial is twice as far away.
+const FIRST_TRIAL: u16 = 2;
 
 /// They are none after so many blocks for which one thread was not enough, whatever was foreseen.
-const LOOSE_FROM: u32 = 2;
+const LOOSE_FROM: u16 = 2;
 
 /// Calls of a function, and what became of them.
 #[derive(Debug, Default)]
@@ -35,29 +36,44 @@ pub(super) struct Traffic {
     /// How many of those that nothing was foreseen of were in vain, or made another one so.
     in_vain: Share,
     /// Blocks in a row for which one thread was not enough although calls were foreseen.
-    loose: AtomicU32,
+    loose: AtomicU16,
     /// Blocks with such calls.
-    blocks: AtomicU32,
+    blocks: AtomicU16,
+    /// Blocks in a row of which calls were foreseen.
+    foreseen: AtomicU16,
+    /// After how many of them the opposite is tried; at least [`FIRST_TRIAL`].
+    patience: AtomicU16,
 }
 
 impl Traffic {
     /// Notes the calls of a block, and those that were in the way of others.
     pub(super) fn note(&self, calls: u32, in_the_way: u32) {
         self.in_the_way.note(calls, in_the_way);
-        // Relaxed, here and below: only how much is predicted depends on it.
+        // Relaxed, here and below: only how much is predicted depends on it, and an update that is
+        // lost does no harm.
         self.blocks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes calls of which nothing was foreseen, and those whose execution was in vain, or made
-    /// another one so.
-    pub(super) fn note_unforeseen(&self, calls: u32, in_vain: u32) {
+    /// another one so, if there was more than one thread.
+    pub(super) fn note_unforeseen(&self, calls: u32, in_vain: Option<u32>) {
+        let was_trial = self.foreseen.swap(0, Ordering::Relaxed) > 0;
+        let Some(in_vain) = in_vain else { return };
+        if was_trial && calls >= CALLS_MIN {
+            // That says more than what led to it.
+            self.in_vain.forget();
+        }
         self.in_vain.note(calls, in_vain);
+        let is_confirmed = was_trial && self.was_missed();
+        let patience = if is_confirmed { 2 * self.patience() } else { FIRST_TRIAL };
+        self.patience.store(patience.min(TRIAL_EVERY), Ordering::Relaxed);
     }
 
     /// Notes that calls were foreseen, and whether one thread was enough for their block.
     pub(super) fn note_foreseen(&self, on_one_thread: bool) {
-        let next = |loose: u32| Some(if on_one_thread { 0 } else { loose.saturating_add(1) });
-        let _ = self.loose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.foreseen.fetch_add(1, Ordering::Relaxed);
+        let loose = self.loose.load(Ordering::Relaxed).saturating_add(1);
+        self.loose.store(if on_one_thread { 0 } else { loose }, Ordering::Relaxed);
     }
 
     /// Whether calls are often in each other's way, as far as is known.
@@ -68,21 +84,33 @@ impl Traffic {
 
     /// Whether it is worth it to foresee where calls meet, as far as is known.
     pub(super) fn is_worth_foreseeing(&self) -> bool {
+        let foreseen = self.foreseen.load(Ordering::Relaxed);
         let blocks = self.blocks.load(Ordering::Relaxed);
-        let is_trial = blocks % TRIAL_EVERY == TRIAL_EVERY - 1;
-        let was_missed = blocks != FIRST_TRIAL && self.was_missed();
-        self.is_dense() && (was_missed || self.may_be_chain()) != is_trial
+        self.is_dense()
+            && if self.may_be_chain() {
+                foreseen < TRIAL_EVERY
+            } else if self.was_missed() {
+                foreseen < self.patience()
+            } else {
+                blocks % TRIAL_EVERY == TRIAL_EVERY - 1
+            }
     }
 
-    /// Whether executions were in vain where nothing was foreseen; also if nobody has tried.
+    fn patience(&self) -> u16 {
+        self.patience.load(Ordering::Relaxed).max(FIRST_TRIAL)
+    }
+
+    /// Whether executions were in vain where nothing was foreseen.
     fn was_missed(&self) -> bool {
         let [calls, in_vain] = self.in_vain.get();
-        calls < CALLS_MIN || in_vain >= calls.div_ceil(IN_VAIN_SHARE)
+        in_vain > 0 && in_vain >= calls / IN_VAIN_SHARE
     }
 
     fn may_be_chain(&self) -> bool {
         let [calls, in_the_way] = self.in_the_way.get();
-        calls - in_the_way <= calls / LOOSE_SHARE && self.loose.load(Ordering::Relaxed) < LOOSE_FROM
+        calls >= CALLS_MIN
+            && calls - in_the_way <= calls / LOOSE_SHARE
+            && self.loose.load(Ordering::Relaxed) < LOOSE_FROM
     }
 }
 
@@ -104,6 +132,10 @@ impl Share {
             Some(u64::from(sums[0]) << 32 | u64::from(sums[1]))
         };
         let _ = self.counts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    fn forget(&self) {
+        self.counts.store(0, Ordering::Relaxed);
     }
 
     /// All, and some.
@@ -138,13 +170,13 @@ mod tests {
     #[test]
     fn what_costs_nothing_is_not_foreseen() {
         let traffic = Traffic::default();
-        assert!(traffic.is_worth_foreseeing());
-        // Half of them are in the way of others, and nobody has tried without predictions.
-        traffic.note(1_000, 500);
-        assert!(traffic.is_worth_foreseeing());
-        traffic.note_unforeseen(1_000, 2);
         assert!(!traffic.is_worth_foreseeing());
-        traffic.note_unforeseen(1_000, 30);
+        // Half of them are in the way of others, which need not cost anything.
+        traffic.note(1_000, 500);
+        assert!(!traffic.is_worth_foreseeing());
+        traffic.note_unforeseen(1_000, Some(2));
+        assert!(!traffic.is_worth_foreseeing());
+        traffic.note_unforeseen(1_000, Some(30));
         assert!(traffic.is_worth_foreseeing());
         // Whoever is alone has nothing to foresee.
         traffic.note(9_000, 0);
@@ -155,7 +187,7 @@ mod tests {
     fn chains_are_foreseen_if_that_shows_that_they_are() {
         let traffic = Traffic::default();
         traffic.note(1_000, 990);
-        traffic.note_unforeseen(1_000, 0);
+        traffic.note_unforeseen(1_000, Some(0));
         for _ in 0..LOOSE_FROM {
             assert!(traffic.is_worth_foreseeing());
             traffic.note_foreseen(false);
@@ -165,17 +197,52 @@ mod tests {
         assert!(traffic.is_worth_foreseeing());
     }
 
+    /// The blocks of so many in which nothing is foreseen, where so many of a hundred calls are in
+    /// vain then, by block.
+    fn unforeseen(blocks: usize, in_vain: impl Fn(usize) -> u32) -> Vec<usize> {
+        let traffic = Traffic::default();
+        let is_unforeseen = |block: &usize| {
+            let is_foreseen = traffic.is_worth_foreseeing();
+            traffic.note(100, 50);
+            if is_foreseen {
+                traffic.note_foreseen(false);
+            } else {
+                traffic.note_unforeseen(100, Some(in_vain(*block)));
+            }
+            !is_foreseen
+        };
+        (0..blocks).filter(is_unforeseen).collect()
+    }
+
     #[test]
-    fn now_and_then_the_opposite_is_tried() {
-        for in_vain in [0, 100] {
-            let traffic = Traffic::default();
-            traffic.note_unforeseen(1_000, in_vain);
-            let worth = (0..2 * TRIAL_EVERY).filter(|_| {
-                traffic.note(100, 50);
-                traffic.is_worth_foreseeing()
-            });
-            // What seems to be worth it is doubted once more, early.
-            assert_eq!(worth.count() as u32, if in_vain == 0 { 2 } else { 2 * TRIAL_EVERY - 3 });
+    fn what_is_in_vain_again_and_again_is_doubted_less_and_less() {
+        assert_eq!(unforeseen(60, |_| 30), [0, 3, 8, 17, 34, 51]);
+    }
+
+    #[test]
+    fn an_accident_is_soon_forgotten() {
+        let accident = |at| move |block| if block == at { 30 } else { 0 };
+        assert_eq!(unforeseen(10, accident(0)), [0, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(unforeseen(10, accident(4)), [0, 1, 2, 3, 4, 7, 8, 9]);
+    }
+
+    #[test]
+    fn what_costs_nothing_is_foreseen_now_and_then() {
+        let blocks = unforeseen(2 * usize::from(TRIAL_EVERY), |_| 0);
+        assert_eq!(blocks.len(), 2 * usize::from(TRIAL_EVERY) - 2);
+    }
+
+    #[test]
+    fn a_chain_is_doubted_now_and_then() {
+        let traffic = Traffic::default();
+        traffic.note(1_000, 990);
+        for _ in 0..TRIAL_EVERY {
+            assert!(traffic.is_worth_foreseeing());
+            traffic.note_foreseen(true);
         }
+        assert!(!traffic.is_worth_foreseeing());
+        // Nobody can tell what is in vain where there is one thread only.
+        traffic.note_unforeseen(1_000, None);
+        assert!(traffic.is_worth_foreseeing());
     }
 }
